@@ -1,0 +1,22 @@
+"""The exceptions a caller of sentrm may want to catch. Every message says what was got, what was
+expected, and what to do next."""
+
+
+class SentrmError(ValueError):
+    """Base of every error that bad input or bad configuration raises."""
+
+
+class SegmenterError(SentrmError):
+    """A segmenter specification that cannot be understood or loaded."""
+
+
+class EncodingError(SentrmError):
+    """A prompt and response that cannot be turned into token ids for this model."""
+
+
+class PreferenceDataError(SentrmError):
+    """Preference data that cannot be read: a missing file, unknown columns, or (strict) a bad row."""
+
+
+class ModelLoadError(SentrmError):
+    """A path or name that does not hold a sentence reward model."""
