@@ -1,0 +1,162 @@
+"""The whole model on one page (arXiv 2503.04793).
+
+A causal backbone reads prompt and response once. At every sentence boundary i = 0..N (0 ends the
+prompt) a linear head reads a value v_i; neighbouring values differ by a sentence's reward; an
+aggregator weighs the rewards and adds them up:
+
+    v_i = w · h_i + c        Δ_0 = v_0,  Δ_i = v_i - v_{i-1}        R = Σ_i a_i Δ_i
+
+Decisions:
+- one gather at the boundaries, then everything is (B, S): a response of N sentences costs one forward pass;
+- head and aggregation run in fp32 whatever the backbone runs in: rewards are differences of close numbers;
+- positions are counted from the attention mask, so left and right padding give the same numbers;
+- the backbone must be causal, or a later sentence would change an earlier one's value.
+"""
+
+from __future__ import annotations
+
+import inspect
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import AutoConfig, AutoModel, PreTrainedModel
+from transformers import initialization as init
+from transformers.utils import ModelOutput
+
+from .aggregation import AGGREGATORS
+from .configuration import SentenceRewardConfig
+from .errors import SentrmError
+
+
+@dataclass
+class SentenceRewardOutput(ModelOutput):
+    """S = N_max + 1 boundaries a row; a row with fewer is padded on the right with zeros.
+
+    Args:
+        score: (B,) logits, `Σ contributions`.
+        values: (B, S) logits, the head read at each boundary.
+        rewards: (B, S) logits, `Δ_i`; column 0 is the prompt term.
+        weights: (B, S), sum to 1 a row for the paper's aggregator.
+        contributions: (B, S) logits, `a_i · Δ_i`.
+        mask: (B, S) bool, True where a boundary exists.
+    """
+
+    score: Tensor | None = None
+    values: Tensor | None = None
+    rewards: Tensor | None = None
+    weights: Tensor | None = None
+    contributions: Tensor | None = None
+    mask: Tensor | None = None
+
+
+class SentenceRewardModel(PreTrainedModel):
+    config_class = SentenceRewardConfig
+    base_model_prefix = "backbone"
+    supports_gradient_checkpointing = True
+    _supports_sdpa = True
+    _supports_flash_attn = True
+    _supports_flex_attn = True
+    _keep_in_fp32_modules_strict = {"value_head", "aggregator"}  # noqa: RUF012  (a class variable of transformers)
+
+    def __init__(self, config: SentenceRewardConfig, backbone: PreTrainedModel | None = None):
+        super().__init__(config)
+        if config.aggregator not in AGGREGATORS:
+            raise SentrmError(f"aggregator is {config.aggregator!r}; expected one of {', '.join(AGGREGATORS)}.")
+        if backbone is None:
+            backbone = AutoModel.from_config(config.backbone_config)
+        if getattr(backbone, "pooler", None) is not None:
+            backbone.pooler = None  # BERT's: it would be trained and saved, and never read
+        self.backbone = backbone
+        self.value_head = nn.Linear(config.hidden_size, 1)
+        self.aggregator = AGGREGATORS[config.aggregator](config)
+        self.takes_positions = "position_ids" in inspect.signature(backbone.forward).parameters
+        self.post_init()
+
+    @classmethod
+    def from_backbone(
+        cls, name_or_path: str, *, dtype: torch.dtype = torch.float32, **config: Any
+    ) -> SentenceRewardModel:
+        """A pretrained causal backbone with a fresh head and aggregator.
+
+        Args:
+            name_or_path: hub id or local folder of any causal transformer. A BERT-like encoder is made a decoder.
+            dtype: of the backbone's weights.
+            config: fields of `SentenceRewardConfig`.
+
+        Raises:
+            SentrmError: if the backbone is an encoder-decoder or a later token changes an earlier hidden state.
+        """
+        backbone_config = AutoConfig.from_pretrained(name_or_path)
+        if backbone_config.is_encoder_decoder:
+            raise SentrmError(f"{name_or_path} is an encoder-decoder; expected a causal (decoder-only) backbone.")
+        if "is_decoder" in backbone_config.to_dict():
+            backbone_config.is_decoder = True
+        backbone = AutoModel.from_pretrained(name_or_path, config=backbone_config, dtype=dtype)
+        check_causal(backbone, name_or_path)
+        attention = backbone.config._attn_implementation  # chosen at loading; a new outer configuration would reset it
+        return cls(SentenceRewardConfig(backbone_config=backbone.config, attn_implementation=attention, **config), backbone)
+
+    def forward(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor,
+        boundaries: Tensor,
+        position_ids: Tensor | None = None,
+    ) -> SentenceRewardOutput:
+        """Score a batch of prompt-and-response rows.
+
+        Args:
+            input_ids: (B, L) token ids.
+            attention_mask: (B, L) 1 for tokens, 0 for padding, on either side.
+            boundaries: (B, S) index into each row of boundary 0..N, then -1.
+            position_ids: (B, L); counted from the attention mask if not given.
+        """
+        if position_ids is None:
+            position_ids = (attention_mask.cumsum(1) - 1).clamp(min=0)  # (B, L)
+        positions = {"position_ids": position_ids} if self.takes_positions else {}
+        states = self.backbone(
+            input_ids=input_ids, attention_mask=attention_mask, use_cache=False, **positions
+        ).last_hidden_state  # (B, L, H)
+
+        mask = boundaries >= 0  # (B, S)
+        rows = torch.arange(len(boundaries), device=boundaries.device).unsqueeze(1)  # (B, 1)
+        with torch.autocast(states.device.type, enabled=False):
+            hidden = states[rows, boundaries.clamp(min=0)].float()  # (B, S, H)
+            values = self.value_head(hidden).squeeze(-1) * mask  # (B, S)
+            before = nn.functional.pad(values[:, :-1], (1, 0))  # (B, S) v_{i-1}, with v_{-1} = 0
+            rewards = (values - before) * mask  # (B, S)
+            weights = self.aggregator(hidden, rewards, mask)  # (B, S)
+            contributions = weights * rewards  # (B, S)
+            score = contributions.sum(1)  # (B,)
+        return SentenceRewardOutput(score, values, rewards, weights, contributions, mask)
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        super()._init_weights(module)
+        if module is self.value_head:  # values start at the scale of one logit, whatever the width
+            init.normal_(module.weight, std=(self.config.hidden_size + 1) ** -0.5)
+
+    def get_input_embeddings(self) -> nn.Module:
+        return self.backbone.get_input_embeddings()
+
+    def set_input_embeddings(self, value: nn.Module) -> None:
+        self.backbone.set_input_embeddings(value)
+
+
+@torch.no_grad()
+def check_causal(backbone: PreTrainedModel, name: str) -> None:
+    """Raise SentrmError if changing the last of eight tokens changes the hidden state of an earlier one."""
+    ids = torch.arange(8, device=backbone.device).unsqueeze(0)  # (1, 8)
+    other = ids.clone()
+    other[0, -1] = 8
+    training = backbone.training
+    backbone.eval()
+    one, two = (backbone(input_ids=x, use_cache=False).last_hidden_state[:, :-1] for x in (ids, other))
+    backbone.train(training)
+    if not torch.allclose(one, two, atol=1e-4):
+        raise SentrmError(
+            f"{name} is not causal: a later token changes an earlier hidden state, so a sentence's value would depend "
+            "on what follows it. Expected a decoder such as Llama, Qwen or GPT-NeoX."
+        )

@@ -1,0 +1,227 @@
+"""Text in, results out: `Scorer` segments, encodes, runs the model once a response, and returns frozen results."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, overload
+
+import torch
+from huggingface_hub.errors import HFValidationError
+from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerBase
+
+from .batching import buckets, pad
+from .configuration import SentenceRewardConfig
+from .encoding import Encoded, Encoder
+from .errors import EncodingError, ModelLoadError
+from .modeling import SentenceRewardModel
+from .results import ModelInfo, Prompt, ScoredPair, ScoredResponse, SegmenterInfo
+from .segmentation import Segmenter, SegmenterSpec, load_segmenter
+
+if TYPE_CHECKING:
+    from .preferences import PreferencePair
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+@dataclass
+class Scorer:
+    """A model with the tokenizer and segmenter that its scores depend on."""
+
+    model: SentenceRewardModel
+    encoder: Encoder
+    segmenter: Segmenter
+    model_info: ModelInfo
+    segmenter_info: SegmenterInfo
+    batch_tokens: int = 8192  # rows x longest row of one forward pass
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        name_or_path: str | Path,
+        *,
+        segmenter: str | None = None,
+        device: str = "auto",
+        dtype: str = "auto",
+        max_length: int | None = None,
+    ) -> Scorer:
+        """Open a checkpoint.
+
+        Args:
+            name_or_path: local folder or hub id of a saved `SentenceRewardModel` with its tokenizer.
+            segmenter: e.g. "rules" or "sat:sat-3l@0.2", instead of the one the model was trained with; every
+                result then says so.
+            device: "auto" (a GPU if there is one), "cpu", "cuda", "cuda:1", …
+            dtype: "auto" (float32 on a CPU, else as saved), "float32", "bfloat16" or "float16".
+            max_length: most tokens a sequence may take, instead of the checkpoint's.
+
+        Raises:
+            ModelLoadError: if there is no such model, it is of another kind, or the device or dtype does not exist.
+            SegmenterError: if the segmenter cannot be loaded.
+        """
+        config = _read_config(name_or_path)
+        target = _device(device)
+        if dtype != "auto" and dtype not in DTYPES:
+            raise ModelLoadError(f"dtype is {dtype!r}; expected auto, {', '.join(DTYPES)}.")
+        if max_length is not None and not 8 <= max_length <= config.max_length:
+            raise ModelLoadError(f"max length is {max_length}; this model takes from 8 to {config.max_length} tokens.")
+        if dtype == "auto":
+            torch_dtype = torch.float32 if target.type == "cpu" else "auto"
+        else:
+            torch_dtype = DTYPES[dtype]
+        try:
+            model = SentenceRewardModel.from_pretrained(name_or_path, config=config, dtype=torch_dtype)
+            tokenizer = AutoTokenizer.from_pretrained(name_or_path)
+        except (OSError, ValueError) as error:
+            raise ModelLoadError(f"{name_or_path} has a configuration, but does not load: {error}") from error
+        return cls.from_model(
+            model.to(target),
+            tokenizer,
+            name=Path(name_or_path).name,
+            revision=_revision(name_or_path),
+            segmenter=segmenter,
+            max_length=max_length,
+        )
+
+    @classmethod
+    def from_model(
+        cls,
+        model: SentenceRewardModel,
+        tokenizer: PreTrainedTokenizerBase,
+        *,
+        name: str,
+        revision: str = "unsaved",
+        segmenter: str | None = None,
+        max_length: int | None = None,
+    ) -> Scorer:
+        """A scorer around a model in memory; arguments as in `from_pretrained`."""
+        config = model.config
+        own = SegmenterSpec.from_dict(config.segmenter)
+        asked = SegmenterSpec.parse(segmenter) if segmenter else own
+        loaded = load_segmenter(asked)
+        return cls(
+            model=model.eval(),
+            encoder=Encoder(tokenizer, config, max_length),
+            segmenter=loaded,
+            model_info=ModelInfo(name, revision, config.aggregator, config.median_reward),
+            segmenter_info=SegmenterInfo(str(asked), loaded.revision, asked == own),
+        )
+
+    @overload
+    def score(
+        self, items: Sequence[PreferencePair], *, progress: Callable[[int, int], None] | None = None
+    ) -> list[ScoredPair]: ...
+
+    @overload
+    def score(
+        self, items: Sequence[tuple[Prompt, str]], *, progress: Callable[[int, int], None] | None = None
+    ) -> list[ScoredResponse]: ...
+
+    def score(self, items, *, progress=None):  # type: ignore[no-untyped-def]
+        """Score pairs or single responses.
+
+        Args:
+            items: all `PreferencePair` (a result's a is the chosen, b the rejected response), or all
+                `(prompt, response)`.
+            progress: called with (responses scored, responses in all) after each batch.
+
+        Returns:
+            One `ScoredPair` or `ScoredResponse` an item, in order. Scores do not depend on what else is scored.
+
+        Raises:
+            EncodingError: if not even the first sentence of an item fits the model; it says which item.
+        """
+        if not items:
+            return []
+        if isinstance(items[0], tuple):
+            return self._score_responses(items, progress, [f"item {i}" for i in range(1, len(items) + 1)])
+        responses = [(pair.prompt, text) for pair in items for text in (pair.chosen, pair.rejected)]
+        names = [f"{side} of pair {pair.id or i}" for i, pair in enumerate(items, 1) for side in ("chosen", "rejected")]
+        scored = self._score_responses(responses, progress, names)
+        return [ScoredPair(pair.id, a, b) for pair, a, b in zip(items, scored[::2], scored[1::2], strict=True)]
+
+    def _score_responses(
+        self, responses: Sequence[tuple[Prompt, str]], progress: Callable[[int, int], None] | None, names: list[str]
+    ) -> list[ScoredResponse]:
+        spans = self.segmenter.spans([text for _, text in responses])
+        encoded = []
+        for name, (prompt, text), sentences in zip(names, responses, spans, strict=True):
+            try:
+                encoded.append(self.encoder.encode(prompt, text, sentences))
+            except EncodingError as error:
+                raise EncodingError(f"{name}: {error}") from error
+
+        results: dict[int, ScoredResponse] = {}
+        for batch in buckets([len(one.ids) for one in encoded], self.batch_tokens):
+            rows = self._forward([encoded[index] for index in batch])
+            for index, columns in zip(batch, rows, strict=True):
+                prompt, text = responses[index]
+                results[index] = self._result(prompt, text, encoded[index], columns)
+            if progress:
+                progress(len(results), len(responses))
+        return [results[index] for index in range(len(responses))]
+
+    @torch.inference_mode()
+    def _forward(self, encoded: list[Encoded]) -> list[tuple[list[float], ...]]:
+        """Values, rewards, weights and contributions of each row, (N + 1,) each, and its score, (1,)."""
+        batch = pad([one.ids for one in encoded], [one.boundaries for one in encoded])
+        output = self.model(**{name: tensor.to(self.model.device) for name, tensor in batch.items()})
+        columns = (output.values, output.rewards, output.weights, output.contributions)
+        table = torch.stack([column.double() for column in columns], dim=1).cpu()  # (B, 4, S)
+        scores = output.score.double().tolist()
+        return [
+            (*table[row, :, : len(one.boundaries)].tolist(), [scores[row]]) for row, one in enumerate(encoded)
+        ]
+
+    def _result(self, prompt: Prompt, text: str, one: Encoded, columns: tuple[list[float], ...]) -> ScoredResponse:
+        values, rewards, weights, contributions, score = map(tuple, columns)
+        return ScoredResponse(
+            prompt=prompt if isinstance(prompt, str) else tuple(prompt),
+            text=text,
+            spans=tuple(one.spans),
+            tokens=tuple(one.tokens),
+            values=values,
+            rewards=rewards,
+            weights=weights,
+            contributions=contributions,
+            score=score[0],
+            dropped_sentences=one.dropped_sentences,
+            cut_prompt_tokens=one.cut_prompt_tokens,
+            model=self.model_info,
+            segmenter=self.segmenter_info,
+        )
+
+
+def _read_config(name_or_path: str | Path) -> SentenceRewardConfig:
+    expected = "Expected a local folder that sentrm saved, or the hub id of one. Train one with: python -m training.train"
+    try:
+        config = AutoConfig.from_pretrained(name_or_path)
+    except (OSError, ValueError, HFValidationError) as error:
+        kind = "has no readable config.json" if Path(name_or_path).is_dir() else "is no local folder, nor a hub id found"
+        raise ModelLoadError(f"{name_or_path} {kind}. {expected}") from error
+    if not isinstance(config, SentenceRewardConfig):
+        raise ModelLoadError(f"{name_or_path} holds a {config.model_type!r} model, not a sentence reward model. {expected}")
+    return config
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        return torch.empty(0, device=name).device
+    except (RuntimeError, AssertionError) as error:
+        raise ModelLoadError(f"device {name!r} cannot be used: {error}. Expected auto, cpu, cuda or mps.") from error
+
+
+def _revision(name_or_path: str | Path) -> str:
+    """Digest of a local folder's configuration and weights; a hub id is its own revision."""
+    folder = Path(name_or_path)
+    if not folder.is_dir():
+        return str(name_or_path)
+    digest = hashlib.sha256()
+    for file in [folder / "config.json", *sorted(folder.glob("*.safetensors"))]:
+        with file.open("rb") as stream:
+            digest.update(hashlib.file_digest(stream, "sha256").digest())
+    return digest.hexdigest()[:12]

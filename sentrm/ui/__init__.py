@@ -1,0 +1,1 @@
+"""The app: the heatmap component, the charts, the look, and one file per page."""

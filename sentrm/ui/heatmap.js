@@ -1,0 +1,248 @@
+// Draws a scored pair. Runs once when the component loads: `element` is its root, `props.value` its data.
+// All data reaches the page through textContent and attributes set by name; nothing is parsed as markup.
+const LAYOUTS = [["rows", "One a row"], ["flow", "Flowing text"]];
+const PALETTES = [["RdBu", "Red–blue"], ["PuOr", "Orange–purple"]];
+const view = { layout: "rows", palette: "RdBu" };
+let sides = []; // per response: its sentences' data and nodes
+let shown = null; // the node the detail panel speaks of
+let pinned = false;
+
+function make(tag, className, text) {
+  const node = document.createElement(tag);
+  if (className) node.className = className;
+  if (text !== undefined) node.textContent = text;
+  return node;
+}
+
+function add(parent, ...children) {
+  for (const child of children) if (child) parent.appendChild(child);
+  return parent;
+}
+
+function drawVerdict(verdict) {
+  const box = make("section", "verdict");
+  box.setAttribute("aria-label", "Verdict");
+  const score = (name, text) =>
+    add(make("div", `score score-${name.toLowerCase()}`), make("small", "", `${name} · score`), make("b", "", text));
+  const track = make("div", "track");
+  const fill = make("i");
+  fill.style.width = `${100 * verdict.probability}%`;
+  add(track, fill);
+  track.setAttribute("aria-hidden", "true");
+  const middle = add(make("div", "middle"), make("b", "words", verdict.words), track, make("small", "", verdict.margin));
+  return add(box, score("A", verdict.scores[0]), middle, score("B", verdict.scores[1]));
+}
+
+function drawLegend(legend) {
+  const box = make("div", "legend");
+  const ramp = make("div", "ramp");
+  ramp.setAttribute("aria-hidden", "true");
+  for (let k = 0; k < 7; k++) add(ramp, make("i", `c${k}`));
+  const ticks = make("div", "ticks");
+  for (const tick of legend.ticks) add(ticks, make("span", "", tick));
+  const weight = make("div", "key-weight");
+  const sample = add(make("span", "bar"), make("i"));
+  sample.setAttribute("aria-hidden", "true");
+  sample.firstChild.style.width = "100%";
+  const marks = make("div", "marks");
+  for (const mark of ["0", "even", "3 × even"]) add(marks, make("span", "", mark));
+  add(weight, make("span", "key-label", "bar: weight of a sentence"), sample, marks);
+  return add(box, add(make("div", "key-reward"), make("span", "key-label", legend.label), add(make("div", "scale"), ramp, ticks)), weight);
+}
+
+function drawSwitches(root) {
+  const bar = make("div", "switches");
+  for (const [key, name, choices] of [["layout", "Layout", LAYOUTS], ["palette", "Colours", PALETTES]]) {
+    const group = make("div", "switch");
+    group.setAttribute("role", "group");
+    group.setAttribute("aria-label", name);
+    for (const [value, label] of choices) {
+      const button = make("button", "", label);
+      button.type = "button";
+      button.dataset[key] = value;
+      button.setAttribute("aria-pressed", String(view[key] === value));
+      button.addEventListener("click", () => {
+        view[key] = value;
+        root.dataset[key] = value;
+        for (const other of group.children) other.setAttribute("aria-pressed", String(other === button));
+      });
+      add(group, button);
+    }
+    add(bar, group);
+  }
+  return bar;
+}
+
+function drawSentence(data, side, index) {
+  const node = make("div", `s c${data.class}`);
+  if (data.code) node.classList.add("code");
+  if (data.item) node.classList.add("item");
+  node.setAttribute("role", "option");
+  node.setAttribute("aria-selected", "false");
+  node.setAttribute("aria-label", `${data.label}. ${data.text}`);
+  node.tabIndex = index === 0 ? 0 : -1;
+  node.dataset.side = side;
+  node.dataset.index = index;
+  const text = make("span", "t", data.text);
+  text.dir = "auto";
+  const number = make("span", "n", data.reward);
+  const bar = add(make("span", data.over ? "bar over" : "bar"), make("i"));
+  bar.firstChild.style.width = `${data.bar}%`;
+  return add(node, add(make("span", "c"), text, number), bar);
+}
+
+function drawSide(data, side) {
+  const card = make("article", "card");
+  card.setAttribute("aria-label", `Response ${data.name}`);
+  const head = add(make("h3"), make("span", "", `Response ${data.name}`), make("span", "meta", data.meta));
+  const box = make("div", "sentences");
+  box.setAttribute("role", "listbox");
+  box.setAttribute("aria-label", `Sentences of response ${data.name}`);
+  const nodes = [];
+  let line = null;
+  data.sentences.forEach((sentence, index) => {
+    if (!line || sentence.gap > 0) {
+      line = make("div", `line gap${line ? sentence.gap : 0}`);
+      line.setAttribute("role", "presentation");
+      line.dir = "auto";
+      line.style.setProperty("--indent", sentence.indent);
+      add(box, line);
+    } else {
+      line.appendChild(document.createTextNode(" "));
+    }
+    const node = drawSentence(sentence, side, index);
+    nodes.push(node);
+    add(line, node);
+  });
+  sides[side] = { data, nodes };
+  add(card, head, box);
+  if (data.tail) {
+    const tail = add(make("div", "tail"), make("b", "", data.tail_note), make("div", "tail-text", data.tail));
+    tail.lastChild.dir = "auto";
+    tail.lastChild.tabIndex = 0;
+    tail.lastChild.setAttribute("role", "region");
+    tail.lastChild.setAttribute("aria-label", `The part of response ${data.name} that was not read`);
+    add(card, tail);
+  }
+  const term = data.prompt_term;
+  const rest = make("div", "rest");
+  const line1 = `prompt term ${term.reward} × weight ${term.weight} = ${term.contribution}`;
+  const line2 = `sentences ${data.sum.sentences}, prompt ${data.sum.prompt}, score ${data.sum.score}`;
+  return add(card, add(rest, make("span", "", line1), make("span", "", line2)));
+}
+
+function drawDetail() {
+  const box = make("section", "detail");
+  box.setAttribute("aria-label", "Sentence detail");
+  add(box, make("p", "hint", "Point at a sentence for its numbers; click or press Enter to pin it. Tab reaches a response, arrow keys move through it."));
+  return box;
+}
+
+function showDetail(node) {
+  if (shown) shown.classList.remove("on");
+  shown = node;
+  node.classList.add("on");
+  const data = sides[node.dataset.side].data.sentences[node.dataset.index];
+  const box = element.querySelector(".detail");
+  const field = (name, value, more) => {
+    const cell = add(make("div", "field"), make("small", "", name), make("span", "", value));
+    return more ? add(cell, make("em", "", more)) : cell;
+  };
+  const quote = add(make("div", "field quote"), make("small", "", pinned ? `${data.title} · pinned, Esc releases` : data.title), make("span", "", data.text));
+  quote.lastChild.dir = "auto";
+  box.classList.add("open");
+  box.replaceChildren(
+    quote,
+    field("reward", data.exact, data.above),
+    field("weight", data.weight, data.even),
+    field("contribution", data.contribution, "weight × reward"),
+    field("value before → after", data.value, data.tokens),
+  );
+}
+
+function pin(node) {
+  for (const other of element.querySelectorAll('.s[aria-selected="true"]')) other.setAttribute("aria-selected", "false");
+  pinned = Boolean(node);
+  if (node) node.setAttribute("aria-selected", "true");
+  if (node || shown) showDetail(node || shown);
+}
+
+function focusSentence(node) {
+  for (const other of sides[node.dataset.side].nodes) other.tabIndex = -1;
+  node.tabIndex = 0;
+  pin(null);
+  node.focus({ preventScroll: true });
+  node.scrollIntoView({ block: "nearest" });
+  showDetail(node);
+}
+
+function render() {
+  const value = props.value;
+  const root = element.querySelector(".pair-heatmap");
+  root.dataset.layout = view.layout;
+  root.dataset.palette = view.palette;
+  shown = null;
+  pinned = false;
+  sides = [];
+  let live = root.querySelector(".live");
+  if (!live) {
+    live = make("div", "live");
+    live.setAttribute("aria-live", "polite");
+    add(root, live);
+  }
+  while (root.children.length > 1) root.lastChild.remove();
+  if (!value) return live.replaceChildren();
+  if (value.message) {
+    const message = make("p", "message", value.message);
+    message.setAttribute("role", "alert");
+    return live.replaceChildren(message);
+  }
+  const started = performance.now();
+  live.replaceChildren(drawVerdict(value.verdict));
+  if (value.notices.length) {
+    const notices = make("ul", "notices");
+    for (const notice of value.notices) add(notices, make("li", "", notice));
+    add(live, notices);
+  }
+  const pair = make("div", "pair");
+  value.sides.forEach((side, index) => add(pair, drawSide(side, index)));
+  add(root, add(make("div", "tools"), drawLegend(value.legend), drawSwitches(root)), pair, drawDetail());
+  root.dataset.drawn = (performance.now() - started).toFixed(1); // milliseconds
+}
+
+const sentenceOf = (event) => event.target.closest(".s");
+
+element.addEventListener("mouseover", (event) => {
+  const node = sentenceOf(event);
+  if (node && !pinned) showDetail(node);
+});
+element.addEventListener("focusin", (event) => {
+  const node = sentenceOf(event);
+  if (node && !pinned) showDetail(node);
+});
+element.addEventListener("click", (event) => {
+  const node = sentenceOf(event);
+  if (!node) return;
+  const unpin = node.getAttribute("aria-selected") === "true";
+  focusSentence(node);
+  if (!unpin) pin(node);
+});
+element.addEventListener("keydown", (event) => {
+  if (event.key === "Escape") return pin(null);
+  const node = sentenceOf(event);
+  if (!node || event.ctrlKey || event.metaKey || event.altKey) return;
+  const { nodes } = sides[node.dataset.side];
+  const index = Number(node.dataset.index);
+  const moves = { ArrowDown: index + 1, ArrowRight: index + 1, ArrowUp: index - 1, ArrowLeft: index - 1, Home: 0, End: nodes.length - 1 };
+  if (event.key === "Enter" || event.key === " ") {
+    pin(node.getAttribute("aria-selected") === "true" ? null : node);
+  } else if (event.key in moves) {
+    focusSentence(nodes[Math.min(nodes.length - 1, Math.max(0, moves[event.key]))]);
+  } else {
+    return;
+  }
+  event.preventDefault();
+});
+
+watch("value", render);
+render();

@@ -1,0 +1,97 @@
+"""The look of the app: one theme in light and dark, and the page's own style sheet. No font or script of another host."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+
+@dataclass(frozen=True)
+class Colours:
+    """The colours of one mode. Text colours reach a contrast of 4.5:1 on `page` and `panel`, `accent` 3:1."""
+
+    page: str
+    panel: str
+    ink: str
+    dim: str
+    line: str
+    field: str  # border of an input, 3:1 on the page
+    accent: str
+    on_accent: str
+    error: str
+
+
+LIGHT = Colours("#ffffff", "#f8f9fb", "#111827", "#4b5563", "#e2e5ea", "#868e9b", "#1d4ed8", "#ffffff", "#b91c1c")
+DARK = Colours("#12151b", "#1a1e26", "#e8ebf0", "#a6aebb", "#2f3541", "#6b7482", "#7aa2ff", "#0b1020", "#ff8f85")
+
+FONT = ["Inter", "system-ui", "sans-serif"]
+FONT_MONO = ["ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "monospace"]
+
+
+def theme() -> gr.themes.Base:
+    """Gradio's plain theme with this page's colours, spacing and fonts."""
+    chosen: dict[str, Any] = {
+        "body_background_fill": "page",
+        "background_fill_primary": "page",
+        "background_fill_secondary": "panel",
+        "block_background_fill": "page",
+        "input_background_fill": "page",
+        "input_background_fill_focus": "page",
+        "body_text_color": "ink",
+        "block_label_text_color": "ink",
+        "block_title_text_color": "ink",
+        "button_secondary_text_color": "ink",
+        "body_text_color_subdued": "dim",
+        "block_info_text_color": "dim",
+        "input_placeholder_color": "dim",
+        "border_color_primary": "line",
+        "block_border_color": "line",
+        "input_border_color": "field",
+        "input_border_color_focus": "accent",
+        "color_accent": "accent",
+        "border_color_accent": "accent",
+        "link_text_color": "accent",
+        "button_primary_background_fill": "accent",
+        "button_primary_background_fill_hover": "accent",
+        "button_primary_border_color": "accent",
+        "button_primary_border_color_hover": "accent",
+        "button_primary_text_color": "on_accent",
+        "button_primary_text_color_hover": "on_accent",
+        "button_secondary_background_fill": "panel",
+    }
+    base = gr.themes.Base(font=FONT, font_mono=FONT_MONO, text_size="md", spacing_size="md", radius_size="md")
+    values: dict[str, str] = {}
+    for name, colour in chosen.items():
+        values[name] = vars(LIGHT)[colour]
+        if name not in _NO_DARK:
+            values[f"{name}_dark"] = vars(DARK)[colour]
+    return base.set(
+        **values,
+        block_border_width="0px",
+        block_shadow="none",
+        block_padding="0px",
+        block_title_text_weight="600",
+        block_title_text_size="13px",
+        input_border_width="1px",
+        input_radius="10px",
+        input_padding="10px 12px",
+        input_shadow="none",
+        input_shadow_focus="0 0 0 1px var(--color-accent)",
+        button_large_radius="10px",
+        layout_gap="16px",
+    )
+
+
+_NO_DARK = ("color_accent",)  # gradio has one accent for both modes; the style sheet sets the dark one
+
+CSS = Path(__file__).with_name("look.css").read_text(encoding="utf-8") + f".dark, .dark .gradio-container {{ --color-accent: {DARK.accent}; }}\n"
+# In the head: gradio rewrites what it gets as `css` and loses rules inside @media on the way.
+HEAD = f"<style>\n{CSS}</style>"
+
+
+def launch_options() -> dict[str, Any]:
+    """What gradio 6 takes at `launch()` and not at construction: the look, and nothing that calls another host."""
+    return {"theme": theme(), "head": HEAD, "footer_links": [], "ssr_mode": False, "share": False, "pwa": False}

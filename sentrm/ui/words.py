@@ -1,0 +1,84 @@
+"""How the app writes numbers and verdicts: a true minus sign, a sign on every signed number, plain words."""
+
+from __future__ import annotations
+
+from sentrm.results import Prompt
+
+MINUS = "\u2212"
+
+
+def signed(number: float, digits: int = 2) -> str:
+    """`+0.84`, `−0.15`, `0.00`: a number that rounds to zero carries no sign."""
+    text = f"{number:+.{digits}f}"
+    if float(text) == 0:
+        return text[1:]
+    return text.replace("-", MINUS)
+
+
+def plain(number: float, digits: int = 2) -> str:
+    """A number without a plus sign: `0.84`, `−0.15`."""
+    return signed(number, digits).removeprefix("+")
+
+
+def percent(share: float) -> str:
+    """`31%`, below ten percent `4.2%`, and `<0.1%` where that would read zero."""
+    if 0 < share < 0.0005:
+        return "<0.1%"
+    if abs(share) >= 0.0995 or share == 0:
+        return f"{100 * share:.0f}%".replace("-", MINUS)
+    return f"{100 * share:.1f}%".replace("-", MINUS)
+
+
+def counted(number: int, noun: str) -> str:
+    """`1 sentence`, `5 sentences`, `1,204 tokens`."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
+def verdict(probability: float) -> str:
+    """σ(margin) in words: `A preferred, 73%`, `Nearly even, 53% for B`, `Even, 50%`."""
+    name, share = ("A", probability) if probability >= 0.5 else ("B", 1 - probability)
+    if share < 0.505:
+        return "Even, 50%"
+    if share < 0.545:
+        return f"Nearly even, {share:.0%} for {name}"
+    if share >= 0.995:
+        return f"{name} preferred, over 99%"
+    return f"{name} preferred, {share:.0%}"
+
+
+def margin_line(score_a: float, score_b: float, digits: int = 2) -> str:
+    """`margin +0.99 = 0.84 − (−0.15)`, with more digits where the rounded numbers would not add up."""
+    places = next((n for n in range(digits, 6) if _adds_up(score_a, score_b, n)), 6)
+    right = plain(score_b, places)
+    if right.startswith(MINUS):
+        right = f"({right})"
+    return f"margin {signed(score_a - score_b, places)} = {plain(score_a, places)} {MINUS} {right}"
+
+
+def _adds_up(score_a: float, score_b: float, digits: int) -> bool:
+    return round(score_a - score_b, digits) == round(round(score_a, digits) - round(score_b, digits), digits)
+
+
+def visible(text: str) -> str:
+    """`text` with what a screen or JSON cannot carry replaced, one character for one: control characters by
+    their pictures (NUL by ␀), lone surrogates by U+FFFD. Tabs, line feeds and carriage returns stay."""
+    return "".join(map(_visible_character, text)) if any(map(_needs_picture, text)) else text
+
+
+def _needs_picture(character: str) -> bool:
+    return (character < " " and character not in "\t\n\r") or character == "\x7f" or "\ud800" <= character <= "\udfff"
+
+
+def _visible_character(character: str) -> str:
+    if not _needs_picture(character):
+        return character
+    if character >= "\ud800":
+        return "\ufffd"
+    return "\u2421" if character == "\x7f" else chr(0x2400 + ord(character))
+
+
+def prompt_text(prompt: Prompt) -> str:
+    """A prompt as one text: a chat shows who speaks."""
+    if isinstance(prompt, str):
+        return prompt
+    return "\n\n".join(f"{message['role']}: {message['content']}" for message in prompt)

@@ -1,0 +1,83 @@
+"""Tokenizers and 10k-parameter models of several architectures, built in-process: no network, no hub."""
+
+from __future__ import annotations
+
+import os
+
+os.environ["HF_HUB_OFFLINE"] = "1"  # a test that reaches for the hub fails at once
+os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+
+from pathlib import Path
+
+import pytest
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import (
+    BertConfig,
+    GPTNeoXConfig,
+    LlamaConfig,
+    PreTrainedTokenizerFast,
+    Qwen3Config,
+)
+
+from sentrm.configuration import SentenceRewardConfig
+from sentrm.encoding import PLAIN_CHAT_TEMPLATE
+from sentrm.modeling import SentenceRewardModel
+
+torch.set_num_threads(2)
+
+WIDTH = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+VOCABULARY = 512
+BACKBONES = {
+    "llama": LlamaConfig(**WIDTH, vocab_size=VOCABULARY, num_key_value_heads=1, max_position_embeddings=512),
+    "qwen3": Qwen3Config(**WIDTH, vocab_size=VOCABULARY, num_key_value_heads=1, head_dim=8, max_position_embeddings=512),
+    "gpt_neox": GPTNeoXConfig(**WIDTH, vocab_size=VOCABULARY, max_position_embeddings=512),
+    "bert": BertConfig(**WIDTH, vocab_size=VOCABULARY, max_position_embeddings=512, is_decoder=True),
+}
+CORPUS = [
+    "The cold shock stops the cooking and loosens the shell. Older eggs peel more easily than fresh ones.",
+    "user: How do I boil an egg? assistant: Boil it for nine minutes, then move it to ice water!",
+    "1. Wash the rice.\n2. Add water.\n\nThere are many ways to do it. I hope this helps.",
+]
+
+
+@pytest.fixture(scope="session")
+def tokenizer() -> PreTrainedTokenizerFast:
+    """A byte-level BPE tokenizer of 512 ids with a chat template and the marker token."""
+    bpe = Tokenizer(models.BPE())
+    bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    bpe.decoder = decoders.ByteLevel()
+    specials = ["<pad>", "<s>", "</s>"]
+    trainer = trainers.BpeTrainer(
+        vocab_size=400, special_tokens=specials, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False
+    )
+    bpe.train_from_iterator(CORPUS, trainer)
+    fast = PreTrainedTokenizerFast(tokenizer_object=bpe, pad_token="<pad>", bos_token="<s>", eos_token="</s>")
+    fast.add_special_tokens({"additional_special_tokens": [SentenceRewardConfig.marker_token]})
+    fast.chat_template = PLAIN_CHAT_TEMPLATE
+    return fast
+
+
+def tiny_model(architecture: str = "llama", **config: object) -> SentenceRewardModel:
+    """A random model, the same at every call, with a head and attention wide awake: no two boundaries are alike."""
+    torch.manual_seed(0)
+    full = SentenceRewardConfig(
+        backbone_config=BACKBONES[architecture],
+        max_length=config.pop("max_length", 256),
+        segmenter={"backend": "rules", "name": "en", "threshold": None},
+        **config,
+    )
+    model = SentenceRewardModel(full).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.3 * torch.randn_like(parameter))
+    return model
+
+
+@pytest.fixture(scope="session")
+def model_dir(tokenizer: PreTrainedTokenizerFast, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A saved tiny sentence reward model with its tokenizer: what `Scorer.from_pretrained` and the app open."""
+    folder = tmp_path_factory.mktemp("model") / "tiny-llama"
+    tiny_model(median_reward=0.05).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder

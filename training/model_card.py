@@ -1,0 +1,96 @@
+"""The model card: front matter and prose around what the run measured, nothing typed by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+if TYPE_CHECKING:
+    from .data import SourceCount
+    from .train import TrainConfig
+
+
+def model_card(config: TrainConfig, counts: Sequence[SourceCount], metrics: dict[str, Any]) -> str:
+    """Markdown with YAML front matter. `metrics` is what metrics.json holds."""
+    front = {"library_name": "transformers", "tags": ["reward-model", "sentence-level", "sentrm"]}
+    head = f"---\n{yaml.safe_dump(front, sort_keys=False)}---\n"
+    return "\n".join([head, *_intro(config, metrics), *_results(config, metrics), *_data(counts), *_recipe(config, metrics)])
+
+
+def _intro(config: TrainConfig, metrics: dict[str, Any]) -> list[str]:
+    return [
+        f"# {config.name}",
+        "",
+        "A sentence-level reward model (arXiv 2503.04793), trained by [sentrm](../../README.md): it scores a response and",
+        f"says how much each sentence adds. Backbone: {config.backbone_card or config.backbone}. "
+        f"Aggregator `{config.aggregator}`, boundaries by `{config.boundary}`, segmenter `{config.segmenter}`, "
+        f"at most {config.max_length} tokens.",
+        "",
+        "Scores have no zero of their own: only differences between responses to one prompt mean something. The median",
+        f"sentence reward on the held-out rows, {metrics['median_reward']:+.4f}, is stored as the baseline of its heatmaps.",
+        "",
+        "```python",
+        "from sentrm import Scorer",
+        "",
+        'result = Scorer.from_pretrained("assets/demo-model").score([("How do I boil an egg?", "For nine minutes. Then peel.")])',
+        "```",
+        "",
+    ]
+
+
+def _results(config: TrainConfig, metrics: dict[str, Any]) -> list[str]:
+    held_out = metrics["held_out"]
+    systems = list(held_out)
+    ours = held_out[config.name]
+    lines = [
+        "## Held-out accuracy",
+        "",
+        "Share of pairs whose chosen response scores higher (a tie is wrong), on the tenth of each file's prompts that",
+        "`int(sha256(prompt), 16) % 10 == 0` holds out; none of them was trained on. In brackets the 95% Wilson interval.",
+        "Longer and shorter are in characters. All columns are the same rows.",
+        "",
+        "| rows | pairs | " + " | ".join(systems) + " | ECE |",
+        "|---|--:|" + "--:|" * (len(systems) + 1),
+    ]
+    for rows in ours:
+        cells = [_share(held_out[system][rows]) for system in systems]
+        lines.append(f"| {rows} | {ours[rows]['pairs']} | {' | '.join(cells)} | {ours[rows]['ece']:.3f} |")
+    return [*lines, ""]
+
+
+def _share(figures: dict[str, float]) -> str:
+    return f"{100 * figures['accuracy']:.1f} ({100 * figures['accuracy_low']:.1f} to {100 * figures['accuracy_high']:.1f})"
+
+
+def _data(counts: Sequence[SourceCount]) -> list[str]:
+    lines = [
+        "## Training data",
+        "",
+        "| file | from | licence | rows | trained on | held out | bad rows |",
+        "|---|---|---|--:|--:|--:|--:|",
+    ]
+    for one in counts:
+        name = one.source.path.split("/")[-1].split(".")[0]
+        lines.append(
+            f"| {name} | {one.source.origin or one.source.path} | {one.source.licence or 'not given'} | {one.rows} | "
+            f"{one.train} | {one.held_out} | {one.bad_rows} |"
+        )
+    return [*lines, ""]
+
+
+def _recipe(config: TrainConfig, metrics: dict[str, Any]) -> list[str]:
+    counts = "; ".join(f"{name.replace('_', ' ')}: {count}" for name, count in metrics["truncation"].items())
+    per_step = config.per_device_train_batch_size * config.gradient_accumulation_steps
+    return [
+        "## Recipe",
+        "",
+        f"    {metrics['command']}",
+        "",
+        f"Seed {config.seed}, {metrics['train_pairs']} pairs, {config.num_train_epochs:g} epochs, {metrics['steps']} steps of "
+        f"{per_step} pairs, learning rate {config.learning_rate:g} ({config.lr_scheduler_type}), "
+        f"{'bf16' if config.bf16 else 'fp32'}, {metrics['train_seconds'] / 60:.0f} minutes. Training loss "
+        f"{metrics['train_loss']:.4f}. Truncation in training: {counts}.",
+        "",
+    ]
