@@ -21,9 +21,10 @@ def parser() -> argparse.ArgumentParser:
         prog="app.py", description="Open the app: look inside a sentence-level reward model in the browser."
     )
     add = flags.add_argument
+    port = os.environ.get("GRADIO_SERVER_PORT", "7860")
     add("--model", default=str(ASSETS / "demo-model"), help="folder or hub id of a sentence reward model (%(default)s)")
     add("--host", default=os.environ.get("GRADIO_SERVER_NAME", "127.0.0.1"), help="address to listen on (%(default)s)")
-    add("--port", type=int, default=os.environ.get("GRADIO_SERVER_PORT", "7860"), help="port to listen on (%(default)s)")
+    add("--port", type=int, default=port, help="port to listen on (%(default)s)")
     add("--segmenter", help="rules, rules:de, sat:sat-3l@0.2, … (the one the model was trained with)")
     add("--device", default="auto", help="auto, cpu, cuda, cuda:1 or mps (%(default)s)")
     add("--dtype", default="auto", help="auto, float32, bfloat16 or float16 (%(default)s)")
@@ -52,7 +53,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         _stop(str(error))
     app = build_app(scorer, read_examples(ASSETS / "examples.jsonl"))
     try:
-        app.launch(server_name=args.host, server_port=args.port, prevent_thread_lock=True, quiet=True, **launch_options())
+        app.launch(
+            server_name=args.host, server_port=args.port, prevent_thread_lock=True, quiet=True, **launch_options()
+        )
     except OSError as error:  # the port was taken since it was checked
         _stop(str(error))
     print(f"Serving {scorer.model_info.name} on http://{args.host}:{args.port}", flush=True)

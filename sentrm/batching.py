@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+
 def pad(
     ids: Sequence[Sequence[int]], boundaries: Sequence[Sequence[int]], pad_token_id: int = 0, side: str = "right"
 ) -> dict[str, Tensor]:
@@ -34,7 +35,7 @@ def pad(
 
 
 def buckets(lengths: Sequence[int], batch_tokens: int) -> list[list[int]]:
-    """Indices grouped by similar length, longest first, so that rows x longest row <= batch_tokens (at least one row)."""
+    """Indices grouped by similar length, longest first, with rows x longest row <= batch_tokens (or one row)."""
     batches: list[list[int]] = []
     for index in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
         if batches and (len(batches[-1]) + 1) * lengths[batches[-1][0]] <= batch_tokens:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import field
 from typing import Any
 
 from transformers import AutoConfig, PreTrainedConfig
@@ -23,7 +24,7 @@ class SentenceRewardConfig(PreTrainedConfig):
         boundary: where the reward head is read: "marker", a special token after the prompt and after each
             sentence (the paper), or "offset", the last token of each.
         marker_token: the text of that special token.
-        segmenter: the segmenter's specification; a model is scored with this one unless the caller asks.
+        segmenter: `SegmenterSpec.to_dict()`, the paper's by default; a model is scored with this one unless asked.
         max_length: most tokens one prompt and response may take, markers included.
         median_reward: median sentence reward on held-out rows, logits; the baseline a heatmap is centred on.
 
@@ -42,7 +43,7 @@ class SentenceRewardConfig(PreTrainedConfig):
     rope_theta: float = 10000.0
     boundary: str = "marker"
     marker_token: str = "<|sentence|>"
-    segmenter: dict | None = None
+    segmenter: dict = field(default_factory=lambda: {"backend": "sat", "name": "sat-3l", "threshold": 0.2})
     max_length: int = 2048
     median_reward: float = 0.0
 
@@ -54,4 +55,4 @@ class SentenceRewardConfig(PreTrainedConfig):
     @property
     def hidden_size(self) -> int:
         """Width H of the backbone's hidden states."""
-        return self.backbone_config.hidden_size
+        return self.backbone_config.hidden_size  # type: ignore[union-attr]  # a configuration once initialised

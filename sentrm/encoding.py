@@ -54,7 +54,7 @@ class Encoder:
         if not tokenizer.is_fast:
             raise EncodingError("the tokenizer has no character offsets; expected a fast tokenizer (tokenizer.json).")
         if tokenizer.chat_template is None:
-            raise EncodingError("the tokenizer has no chat template; set sentrm.encoding.PLAIN_CHAT_TEMPLATE or its own.")
+            raise EncodingError("the tokenizer has no chat template; set its own, or PLAIN_CHAT_TEMPLATE.")
         self.tokenizer = tokenizer
         self.max_length = max_length or config.max_length
         self.markers: list[int] = []  # ids placed at every boundary: one marker, or none
@@ -116,7 +116,7 @@ class Encoder:
         messages: list[Message] = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else list(prompt)
         turn = {"role": "assistant", "content": _PLACEHOLDER}
         try:
-            rendered = self.tokenizer.apply_chat_template([*messages, turn], tokenize=False)
+            rendered = str(self.tokenizer.apply_chat_template([*messages, turn], tokenize=False))
         except TemplateError as error:
             raise EncodingError(f"the chat template refuses this prompt: {error}") from error
         before, placeholder, after = rendered.rpartition(_PLACEHOLDER)

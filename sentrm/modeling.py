@@ -44,7 +44,7 @@ class SentenceRewardOutput(ModelOutput):
     """
 
     score: Tensor | None = None
-    values: Tensor | None = None
+    values: Tensor | None = None  # type: ignore[assignment]  # ModelOutput is a dict
     rewards: Tensor | None = None
     weights: Tensor | None = None
     contributions: Tensor | None = None
@@ -52,6 +52,7 @@ class SentenceRewardOutput(ModelOutput):
 
 
 class SentenceRewardModel(PreTrainedModel):
+    config: SentenceRewardConfig
     config_class = SentenceRewardConfig
     base_model_prefix = "backbone"
     supports_gradient_checkpointing = True
@@ -95,8 +96,8 @@ class SentenceRewardModel(PreTrainedModel):
             backbone_config.is_decoder = True
         backbone = AutoModel.from_pretrained(name_or_path, config=backbone_config, dtype=dtype)
         check_causal(backbone, name_or_path)
-        attention = backbone.config._attn_implementation  # chosen at loading; a new outer configuration would reset it
-        return cls(SentenceRewardConfig(backbone_config=backbone.config, attn_implementation=attention, **config), backbone)
+        config["attn_implementation"] = backbone.config._attn_implementation  # or the outer configuration resets it
+        return cls(SentenceRewardConfig(backbone_config=backbone.config, **config), backbone)
 
     def forward(
         self,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, overload
 
 import torch
 from huggingface_hub.errors import HFValidationError
+from safetensors import SafetensorError
 from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerBase
 
 from .batching import buckets, pad
@@ -67,17 +68,14 @@ class Scorer:
             raise ModelLoadError(f"dtype is {dtype!r}; expected auto, {', '.join(DTYPES)}.")
         if max_length is not None and not 8 <= max_length <= config.max_length:
             raise ModelLoadError(f"max length is {max_length}; this model takes from 8 to {config.max_length} tokens.")
-        if dtype == "auto":
-            torch_dtype = torch.float32 if target.type == "cpu" else "auto"
-        else:
-            torch_dtype = DTYPES[dtype]
+        loaded_as = DTYPES.get(dtype, torch.float32 if target.type == "cpu" else "auto")
         try:
-            model = SentenceRewardModel.from_pretrained(name_or_path, config=config, dtype=torch_dtype)
+            model = SentenceRewardModel.from_pretrained(name_or_path, config=config, dtype=loaded_as)
             tokenizer = AutoTokenizer.from_pretrained(name_or_path)
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, SafetensorError) as error:
             raise ModelLoadError(f"{name_or_path} has a configuration, but does not load: {error}") from error
         return cls.from_model(
-            model.to(target),
+            model.to(target),  # type: ignore[arg-type]  # a decorator hides the signature of nn.Module.to
             tokenizer,
             name=Path(name_or_path).name,
             revision=_revision(name_or_path),
@@ -171,9 +169,7 @@ class Scorer:
         columns = (output.values, output.rewards, output.weights, output.contributions)
         table = torch.stack([column.double() for column in columns], dim=1).cpu()  # (B, 4, S)
         scores = output.score.double().tolist()
-        return [
-            (*table[row, :, : len(one.boundaries)].tolist(), [scores[row]]) for row, one in enumerate(encoded)
-        ]
+        return [(*table[row, :, : len(one.boundaries)].tolist(), [scores[row]]) for row, one in enumerate(encoded)]
 
     def _result(self, prompt: Prompt, text: str, one: Encoded, columns: tuple[list[float], ...]) -> ScoredResponse:
         values, rewards, weights, contributions, score = map(tuple, columns)
@@ -195,20 +191,20 @@ class Scorer:
 
 
 def _read_config(name_or_path: str | Path) -> SentenceRewardConfig:
-    expected = "Expected a local folder that sentrm saved, or the hub id of one. Train one with: python -m training.train"
+    expected = "Expected a folder that sentrm saved, or the hub id of one. Train one with: python -m training.train"
     try:
         config = AutoConfig.from_pretrained(name_or_path)
     except (OSError, ValueError, HFValidationError) as error:
-        kind = "has no readable config.json" if Path(name_or_path).is_dir() else "is no local folder, nor a hub id found"
-        raise ModelLoadError(f"{name_or_path} {kind}. {expected}") from error
+        found = "has no readable config.json" if Path(name_or_path).is_dir() else "is no local folder or known hub id"
+        raise ModelLoadError(f"{name_or_path} {found}. {expected}") from error
     if not isinstance(config, SentenceRewardConfig):
-        raise ModelLoadError(f"{name_or_path} holds a {config.model_type!r} model, not a sentence reward model. {expected}")
+        raise ModelLoadError(f"{name_or_path} holds a {config.model_type!r}, not a sentence reward model. {expected}")
     return config
 
 
 def _device(name: str) -> torch.device:
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu")
+        return torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
     try:
         return torch.empty(0, device=name).device
     except (RuntimeError, AssertionError) as error:

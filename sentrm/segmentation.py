@@ -1,8 +1,7 @@
-"""From text to sentence spans. Spans tile the text, none is white space only: it belongs to the sentence before it.
+"""From text to sentence spans that tile it; white space belongs to the sentence before it.
 
-Two layers. The structure of the text (paragraphs, headings, list items, table rows, fenced code, display math) cuts
-first and is the same for every backend; the backend then adds the sentence ends inside: `rules` is sentencex and needs
-no download, `sat` is wtpsplit's SaT, the paper's choice. Neither ever stands in for the other.
+The structure of the text (paragraphs, headings, list items, table rows, fenced code, display math) cuts first, then a
+backend finds the ends inside: `rules` is sentencex and needs no download, `sat` is wtpsplit's SaT, the paper's choice.
 """
 
 from __future__ import annotations
@@ -10,11 +9,10 @@ from __future__ import annotations
 import hashlib
 import re
 import warnings
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
-from itertools import pairwise
+from itertools import chain, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -40,19 +38,16 @@ class SegmenterSpec:
 
     def __post_init__(self) -> None:
         rules = self.backend == "rules"
-        if self.backend not in _BACKENDS:
-            expected = "'rules' or 'sat'"
-        elif rules and not re.fullmatch(r"[a-z]{2,3}(-[A-Za-z0-9]+)*", self.name):
-            expected = "a language code such as 'en' or 'zh'"
-        elif rules and self.threshold is not None:
-            expected = "no threshold for 'rules'"
-        elif not self.name:
-            expected = "a SaT name such as 'sat-3l', or a folder"
-        elif not rules and (self.threshold is None or not 0 < self.threshold < 1):
-            expected = "a threshold between 0 and 1"
-        else:
-            return
-        raise SegmenterError(f"got segmenter {str(self)!r}, expected {expected}. {_FORMS}")
+        checks = {
+            "'rules' or 'sat'": self.backend in _BACKENDS,
+            "a language code such as 'en'": not rules or re.fullmatch(r"[a-z]{2,3}(-[A-Za-z0-9]+)*", self.name),
+            "no threshold for 'rules'": not rules or self.threshold is None,
+            "a SaT name such as 'sat-3l', or a folder": self.name,
+            "a threshold between 0 and 1": rules or (self.threshold is not None and 0 < self.threshold < 1),
+        }
+        for expected, holds in checks.items():
+            if not holds:
+                raise SegmenterError(f"got segmenter {str(self)!r}, expected {expected}. {_FORMS}")
 
     @classmethod
     def parse(cls, text: str) -> SegmenterSpec:
@@ -66,8 +61,7 @@ class SegmenterSpec:
         try:
             threshold = float(last)
         except ValueError:
-            hint = f"If the '@' belongs to a folder's name, write 'sat:{name}@0.2'."
-            raise SegmenterError(f"got threshold {last!r} in {text!r}, expected a number. {hint}") from None
+            raise SegmenterError(f"got {text!r}, expected a number behind the '@'; or write {text}@0.2") from None
         return cls("sat", model, threshold)
 
     def __str__(self) -> str:
@@ -86,7 +80,7 @@ class SegmenterSpec:
             raise SegmenterError(f"got segmenter {data!r}, expected backend, name and threshold. {_FORMS}") from error
 
 
-class Segmenter(ABC):
+class Segmenter:
     """Text to sentence spans. `revision` names the package and version (and the weights) that find them."""
 
     spec: SegmenterSpec
@@ -109,17 +103,16 @@ class Segmenter(ABC):
         for start, end in whole:
             inner[start + 1 : end] = b"\1" * (end - start - 1)
         cuts += [end for end in self._ends(text, blocks) if not inner[end]]
-        starts = [0]  # each cut moves past the white space behind it
-        reached = len(text) - len(text.lstrip())
+        starts, reached = [0], len(text) - len(text.lstrip())  # each cut moves past the white space behind it
         for cut in sorted(cuts):
             if cut > reached and (ink := _INK.search(text, cut)):
                 reached = ink.start()
                 starts.append(reached)
         return [Span(start, end) for start, end in pairwise([*starts, len(text)])]
 
-    @abstractmethod
     def _ends(self, text: str, blocks: list[Span]) -> Iterable[int]:
-        """Positions of `text` where the backend ends a sentence; `blocks` tile it and are cut at anyway."""
+        """Where in `text` the backend ends a sentence; `blocks` tile it, and their edges are cut at anyway."""
+        raise NotImplementedError
 
 
 class RulesSegmenter(Segmenter):
@@ -130,14 +123,14 @@ class RulesSegmenter(Segmenter):
         self.revision = f"sentencex {version('sentencex')}"
 
     def _ends(self, text: str, blocks: list[Span]) -> Iterable[int]:
-        # White space of several bytes makes sentencex 1.0.32 panic ("A\x85."); all white space means a space here.
-        text = re.sub(r"\s", " ", text)
+        text = re.sub(r"\s", " ", text)  # white space of several bytes makes sentencex 1.0.32 panic ("A\x85.")
         for start, stop in blocks:
-            block = _ATOM.sub(_mask, text[start:stop])
+            block = _ATOM.sub(_as_word, text[start:stop])
             label = _LABEL.match(block)
-            for end in self._block_ends(block):
-                trailing = _TRAILING.match(block, end)
-                end = trailing.end() if trailing else end
+            asides = (aside.end() for aside in re.finditer(r"[a-z][.!?][)\]]+(?=\s+[A-Z])", block))  # "(So.) Next"
+            for end in chain(self._block_ends(block), asides):
+                if trailing := _TRAILING.match(block, end):
+                    end = trailing.end()
                 if not (label and end <= label.end()) and not _INNER_DOT.match(block, end - 1):
                     yield start + end
 
@@ -147,11 +140,10 @@ class RulesSegmenter(Segmenter):
         while start < len(block):
             found = sentencex.get_sentence_boundaries(self.spec.name, block[start : start + size])
             ends = [start + sentence["end_index"] for sentence in found]
-            if start + size >= len(block):
-                yield from ends
-                return
-            yield from ends[:-1]  # the last sentence is read again, with what follows it
-            start = ends[-2] if len(ends) > 1 else start + size
+            if start + size < len(block):
+                ends.pop()  # the last sentence is read again, with what follows it
+            yield from ends
+            start = ends[-1] if ends and start + size < len(block) else start + size
 
 
 class SatSegmenter(Segmenter):
@@ -159,35 +151,31 @@ class SatSegmenter(Segmenter):
 
     def __init__(self, spec: SegmenterSpec) -> None:
         self.spec = spec
-        is_folder = Path(spec.name).is_dir()
         try:
-            if "/" in spec.name and not is_folder:
-                raise FileNotFoundError("there is no such folder")
+            is_folder = Path(spec.name).resolve(strict="/" in spec.name).is_dir()
             with warnings.catch_warnings():  # importing wtpsplit changes the filters, and leaves /dev/null open
                 warnings.simplefilter("ignore", ResourceWarning)
-                from wtpsplit import SaT
+                from wtpsplit import SaT  # here, for it takes a second
             self._sat = SaT(spec.name, tokenizer_name_or_path=spec.name) if is_folder else SaT(spec.name)
             if self._sat.model.config.model_type != "xlm-token":
                 raise TypeError(f"it holds a {self._sat.model.config.model_type!r} model, not a SaT model")
             digest = hashlib.sha256()  # the same for a hub name and a copy of it in a folder
             for name, tensor in sorted(self._sat.model.model.state_dict().items()):
-                digest.update(name.encode() + tensor.numpy().tobytes())
+                digest.update(name.encode())
+                digest.update(tensor.contiguous().numpy())
         except Exception as error:  # hub, tokenizers, safetensors and torch each raise their own
             raise SegmenterError(
                 f"cannot load segmenter {str(spec)!r}: {type(error).__name__}: {error}\n"
-                f"Expected a SaT name found on the Hugging Face hub (here 'segment-any-text/{spec.name}'), or a local "
-                "folder that holds model and tokenizer, written 'sat:/FOLDER@THRESHOLD'. 'rules' needs no download, "
-                "but cuts differently: a model should be scored with the segmenter it was trained with."
+                f"Expected a SaT name on the Hugging Face hub (here 'segment-any-text/{spec.name}') or a local folder "
+                "with model and tokenizer ('sat:/FOLDER@THRESHOLD'). 'rules' needs no download, but cuts differently."
             ) from error
         self.revision = f"wtpsplit {version('wtpsplit')}, weights {digest.hexdigest()[:12]}"
 
     def _ends(self, text: str, blocks: list[Span]) -> Iterable[int]:
-        # predict_proba fails on a text without tokens (control characters alone).
         if not self._sat.tokenizer(text, add_special_tokens=False)["input_ids"]:
-            return []
-        # One text a call: padding to a longer neighbour changes the rounding, which could move a boundary.
-        # stride=64 is what SaT.split uses, and so the paper; predict_proba alone would take 256.
-        probabilities = self._sat.predict_proba(text, stride=64)  # (len(text),)
+            return []  # control characters alone, on which predict_proba fails
+        # One text a call: padding to a longer neighbour changes the rounding, and so could move a boundary.
+        probabilities = self._sat.predict_proba(text, stride=64)  # (len(text),); the stride of SaT.split
         return [int(i) + 1 for i in (probabilities > self.spec.threshold).nonzero()[0]]
 
 
@@ -213,31 +201,24 @@ _INNER_DOT = re.compile(r"\.(?=[a-z_(]|[A-Z]{2,}+\b|\w++[(_.])")  # "np.Array()"
 # Structure: lines as CommonMark and GitHub's tables see them.
 _INK = re.compile(r"\S")
 _LINE = re.compile("[^\n\r\x85\u2028\u2029]*+(?:\r\n|[\n\r\x85\u2028\u2029])|[^\n\r\x85\u2028\u2029]++")
-_QUOTE = re.compile(r"^(?:[ \t]*+>)++")
 _MARKER = re.compile(r"\s*+(?:[-*+•◦▪‣–—]|\(?(?:\d{1,9}|[A-Za-z]|[ivxIVX]{2,4})[.)])(?:\s++|$)")  # of a list item
-_FENCE = re.compile(r"(`{3,}+)[^`]*+$|(~{3,}+)")
 _UNDERLINE = re.compile(r"[|:\s]*+[-=][-=|:\s]*+$")  # of a heading, or between the head and the body of a table
-_MATH = {"$$": "$$", "\\[": "\\]"}  # display math: opening -> closing
 
 
-def _mask(atom: re.Match[str]) -> str:
-    """The atom as a word of the same length; a full stop that ends a formula stands behind it ("$x.$ Then")."""
-    text = atom.group()
-    last = text.rstrip("$)\\")[-1] if text[0] in "$\\" else ""
-    return "x" * (len(text) - 1) + (last if last in (".", "!", "?") else "x")
+def _as_word(atom: re.Match[str]) -> str:
+    """A word of the same length; a full stop that ends a formula moves behind it ("$x.$ Then")."""
+    return "x" * (len(atom[0]) - 1) + ("." if atom[0].endswith((".$", ".$$", ".\\)")) else "x")
 
 
 def _structure(text: str) -> tuple[list[int], list[Span]]:
     """Where the structure of the text cuts, and the regions nothing may cut: fenced code and display math."""
-    cuts: list[int] = []
-    whole: list[Span] = []
-    closer = ""  # what ends the open fence or display math
-    opened = 0  # where that began
+    cuts, whole, pending = list[int](), list[Span](), list[int]()  # pending: lines of display math that is still open
+    closer, opened = "", 0  # what ends the open fence or display math, and where that began
     column = 0  # where the text of the enclosing list item begins: a fence may be indented 3 more
     previous = ""  # the line above; empty at the start, after a blank line and after a fence
     for match in _LINE.finditer(text):
         start, end = match.span()
-        line = _QUOTE.sub("", match.group()).expandtabs(4)
+        line = re.sub(r"^(?:[ \t]*+>)++", "", match.group()).expandtabs(4)  # out of its block quotes
         stripped = line.strip()
         indent = len(line) - len(line.lstrip())
         if closer[:1] in ("`", "~"):
@@ -246,39 +227,33 @@ def _structure(text: str) -> tuple[list[int], list[Span]]:
                 whole.append(Span(opened, end))
                 closer = previous = ""
         elif not stripped:
-            if closer:  # unclosed display math ends at a blank line
-                whole.append(Span(opened, start))
-            closer = previous = ""
+            cuts += pending  # display math does not reach over a blank line
+            closer, previous, pending = "", "", []
         elif closer:
+            pending.append(start)
             if closer in stripped:
                 whole.append(Span(opened, start + match.group().find(closer) + len(closer)))
-                closer, previous = "", stripped
+                closer, previous, pending = "", stripped, []
         else:
             item = _MARKER.match(line)
             body = line[item.end() :].strip() if item else stripped
-            if item:
-                column = item.end()
-            elif not previous and indent < column:
-                column = 0
-            fence = _FENCE.match(body) if item or indent <= column + 3 else None
+            column = item.end() if item else column if previous or indent >= column else 0
+            fence = re.match(r"(`{3,}+)[^`]*+$|(~{3,}+)", body) if item or indent <= column + 3 else None
             if fence or not previous or not _goes_on(previous, stripped):
                 cuts.append(start)
-            if fence:
-                closer, opened = fence[1] or fence[2], start
-            elif body[:2] in _MATH and _MATH[body[:2]] not in body[2:]:
-                closer, opened = _MATH[body[:2]], start
+            math = {"$$": "$$", "\\[": "\\]"}.get(body[:2], "")
+            if fence or (math and math not in body[2:]):
+                closer, opened = (fence[1] or fence[2]) if fence else math, start
             previous = stripped
-    if closer:
+    if closer[:1] in ("`", "~"):
         whole.append(Span(opened, len(text)))
-    return cuts, whole
+    return cuts + pending, whole
 
 
 def _goes_on(previous: str, line: str) -> bool:
-    """Whether the newline between two lines that are not blank stands inside one sentence (a soft wrap)."""
+    """Whether one sentence goes on over the newline between two lines that are not blank (a soft wrap)."""
     if _UNDERLINE.match(line):
         return not _UNDERLINE.match(previous)
-    if previous[-1] in "|:：" or re.match(r"#{1,6}\s", previous) or _UNDERLINE.match(previous):
-        return False  # a row, a lead-in, a heading
-    if line[0] == "|" or _MARKER.match(line) or (" | " in line and " | " in previous):
-        return False
-    return line.lstrip("\"'“‘([*_`")[:1].islower()
+    ended = previous[-1] in "|:：" or re.match(r"#{1,6}\s", previous) or _UNDERLINE.match(previous)
+    begins = line[0] == "|" or _MARKER.match(line) or (" | " in line and " | " in previous)
+    return not ended and not begins and line.lstrip("\"'“‘([*_`")[:1].islower()

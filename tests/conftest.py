@@ -30,7 +30,9 @@ WIDTH = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "nu
 VOCABULARY = 512
 BACKBONES = {
     "llama": LlamaConfig(**WIDTH, vocab_size=VOCABULARY, num_key_value_heads=1, max_position_embeddings=512),
-    "qwen3": Qwen3Config(**WIDTH, vocab_size=VOCABULARY, num_key_value_heads=1, head_dim=8, max_position_embeddings=512),
+    "qwen3": Qwen3Config(
+        **WIDTH, vocab_size=VOCABULARY, num_key_value_heads=1, head_dim=8, max_position_embeddings=512
+    ),
     "gpt_neox": GPTNeoXConfig(**WIDTH, vocab_size=VOCABULARY, max_position_embeddings=512),
     "bert": BertConfig(**WIDTH, vocab_size=VOCABULARY, max_position_embeddings=512, is_decoder=True),
 }
@@ -49,7 +51,10 @@ def tokenizer() -> PreTrainedTokenizerFast:
     bpe.decoder = decoders.ByteLevel()
     specials = ["<pad>", "<s>", "</s>"]
     trainer = trainers.BpeTrainer(
-        vocab_size=400, special_tokens=specials, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False
+        vocab_size=400,
+        special_tokens=specials,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
     )
     bpe.train_from_iterator(CORPUS, trainer)
     fast = PreTrainedTokenizerFast(tokenizer_object=bpe, pad_token="<pad>", bos_token="<s>", eos_token="</s>")

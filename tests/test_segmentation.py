@@ -15,6 +15,7 @@ import sentencex
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+import sentrm.segmentation
 from sentrm.errors import SegmenterError
 from sentrm.results import Span
 from sentrm.segmentation import Segmenter, SegmenterSpec, load_segmenter
@@ -25,7 +26,8 @@ RULES = load_segmenter("rules")
 PIECES = [
     *("Dr. Smith went home. ", "What? ", "no stop here", "e.g. ", "U.S. ", "3.14 ", "... ", "“Go. Now.” ", "`a. B` "),
     *("\n", "\n\n", "\r\n", "\r", "\x85", "\u2028", " ", "\t", "\xa0", "\u3000", "\x00", "\ud800", "\u200b", "\ufeff"),
-    *("```\n", "````python\n", "~~~\n", "# Head\n", "- item\n", "1. item\n", "| a | b |\n", "|---|\n", "> quote\n", "---\n"),
+    *("```\n", "````python\n", "~~~\n", "# Head\n", "- item\n", "1. item\n", "> quote\n", "---\n"),
+    *("| a | b |\n", "|---|\n", "$$\n"),
     *("$x.$ ", "$$", "\\[", "\\]", "**Bold.** ", "https://a.b/C.d. ", "好。吗？", "مرحبا؟ ", "👩‍💻! ", "‼️", "e\u0301."),
 ]
 TEXTS = st.one_of(st.text(st.characters(), max_size=40), st.lists(st.sampled_from(PIECES), max_size=12).map("".join))
@@ -93,9 +95,10 @@ GOLDEN = {
     "inline code": ["Run `a.b(). C` and ``x ` y. Z`` now. ", "Then stop."],
     "ellipses": ["Wait... what? ", "He left... ", "Then nothing… really."],
     "quotes": ["“Where is it?” ", "She said, “Go. Now.” and left. ", "Done."],
-    "closing marks": ["**Bold is good.** ", "*Soft here.* ", "End."],
+    "closing marks": ["**Bold is good.** ", "*Soft here.* ", "(An aside. With two.) ", "End."],
     "emoticon": ["Great to see you! :) ", "Next one."],
     "inline latex": ["Let $x.$ ", "Then $$a. B$$ is fine. ", "So \\(f(x) = 1. Then\\) holds."],
+    "unclosed latex": ["$$ is money. ", "Two\n", "- three\n\n", "$$ at the end. ", "Yes"],
     "display latex": ["The formula is:\n", "$$\na = 1. B\nc\n$$\n", "\\[\nx. Y\n\\]\n", "Good."],
     "paragraphs": ["first one\n\n", "second one\n\n\n", "third one"],
     "soft wrap": ["This line goes\non here and\nthen ends. ", "Next (with\nmore) comes.\n", "New line"],
@@ -149,7 +152,11 @@ def test_a_long_text_without_spaces_is_cut_as_its_parts_are() -> None:
 
 
 @pytest.mark.parametrize(
-    "unit", ["a", "a. ", "你好。", "“你好。”", "`", "$a", "\\(", "```\n", "- \n", "| a\n", "\n", "\r\n", "**. ", "aa.bb ", "a\n"]
+    "unit",
+    [
+        *("a", "a. ", "你好。", "“你好。”", "`", "$a", "\\(", "\\[\n", "```\n"),
+        *("- \n", "\n", "**. ", "aa.bb ", ">", "https://"),
+    ],
 )
 def test_200_000_characters_take_seconds_at_most(unit: str) -> None:
     text = (unit * 200_000)[:200_000]
@@ -208,7 +215,7 @@ def test_a_specification_survives_text_and_json(spec: SegmenterSpec) -> None:
         ("sat:@0.2", "a SaT name"),
         ("sat:sat-3l@0", "between 0 and 1"),
         ("sat:sat-3l@nan", "between 0 and 1"),
-        ("sat:sat-3l@high", "write 'sat:sat-3l@high@0.2'"),
+        ("sat:sat-3l@high", "or write sat:sat-3l@high@0.2"),
     ],
 )
 def test_a_wrong_specification_says_what_to_write(text: str, expected: str) -> None:
@@ -226,6 +233,17 @@ def test_a_broken_dictionary_is_a_segmenter_error(data: dict[str, object]) -> No
 def test_rules_name_their_package() -> None:
     assert re.fullmatch(r"sentencex \d+\.\d+\.\d+", RULES.revision)
     assert RULES.spec == SegmenterSpec("rules", "en")
+
+
+def test_rules_need_neither_wtpsplit_nor_torch() -> None:
+    """In a process of its own, with the package's __init__ (which brings the model and so torch) left out."""
+    code = (
+        "import sys, types; package = types.ModuleType('sentrm'); package.__path__ = [sys.argv[1]]; "
+        "sys.modules['sentrm'] = package; from sentrm.segmentation import load_segmenter; "
+        "assert load_segmenter('rules').spans(['One here. Two there.']) == [[(0, 10), (10, 20)]]; "
+        "assert not {'torch', 'transformers', 'wtpsplit'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code, str(Path(sentrm.segmentation.__file__).parent)], check=True)
 
 
 # --- SaT: a tiny random one, saved and loaded as a user's own folder would be
@@ -281,7 +299,7 @@ def sat_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def sat(sat_folder: Path) -> Segmenter:
-    return load_segmenter(SegmenterSpec("sat", str(sat_folder), 0.3))
+    return load_segmenter(SegmenterSpec("sat", str(sat_folder), 0.7))
 
 
 def test_sat_cuts_after_each_character_above_the_threshold(sat: Segmenter, sat_folder: Path) -> None:
@@ -291,14 +309,13 @@ def test_sat_cuts_after_each_character_above_the_threshold(sat: Segmenter, sat_f
     peer = SaT(str(sat_folder), tokenizer_name_or_path=str(sat_folder))
     text = "  The first one is here.  Then (a second) comes! 好。好 and, at last, a third.  "
     pieces: list[str] = []
-    piece = ""
-    probabilities = peer.predict_proba(text)
-    for i, character in enumerate(text):
-        if piece.strip() and not character.isspace() and ended:
+    piece, ended = "", False
+    for character, probability in zip(text, peer.predict_proba(text), strict=True):
+        if ended and not character.isspace():
             pieces.append(piece)
             piece, ended = "", False
         piece += character
-        ended = (bool(piece.strip()) and ended if i else False) or probabilities[i] > 0.3
+        ended = bool(piece.strip()) and (ended or probability > 0.7)
     assert cut(text, sat) == [*pieces, piece]
     assert 3 < len(pieces) < len(text) / 2
 
@@ -309,7 +326,7 @@ def test_sat_agrees_with_its_own_split_on_texts_longer_than_its_window(sat: Segm
     peer = SaT(str(sat_folder), tokenizer_name_or_path=str(sat_folder))
     text = " ".join(f"word{i} the ending, number {i * i}." for i in range(60))  # over 1,000 tokens
     with pytest.warns(UserWarning, match="split_on_input_newlines"):  # wtpsplit's notice of what is asked for here
-        pieces = peer.split(text, threshold=0.3, split_on_input_newlines=False)
+        pieces = peer.split(text, threshold=0.7, split_on_input_newlines=False)
     assert cut(text, sat) == pieces
     assert len(pieces) > 10
 
@@ -324,8 +341,8 @@ def test_sat_keeps_the_structure(sat: Segmenter) -> None:
 
 
 @given(st.lists(TEXTS, max_size=3))
-@settings(max_examples=60, deadline=None)
-@example(["", " ", "\x01\x02", "a\x00", "\ud800", "the ing " * 200])
+@settings(max_examples=10, deadline=None)
+@example(["", " ", "\x01\x02", "a\x00", "\ud800", "the ing " * 20])
 def test_sat_tiles_any_text_and_a_batch_is_its_texts_one_by_one(sat: Segmenter, texts: list[str]) -> None:
     for text, one in zip(texts, sat.spans(texts), strict=True):
         assert_contract(text, one)
@@ -347,20 +364,13 @@ def test_other_weights_have_another_revision(sat: Segmenter, sat_folder: Path, t
     weights = load_file(tmp_path / "model.safetensors")
     weights["classifier.bias"] += 1
     save_file(weights, tmp_path / "model.safetensors", metadata={"format": "pt"})
-    assert load_segmenter(f"sat:{tmp_path}@0.3").revision != sat.revision
-
-
-def test_wtpsplit_is_imported_by_sat_alone_and_leaves_the_warning_filters_as_they_were(sat_folder: Path) -> None:
-    code = (
-        "import sys, warnings; from sentrm.segmentation import load_segmenter; filters = list(warnings.filters); "
-        "load_segmenter('rules').spans(['A. B']); assert 'wtpsplit' not in sys.modules; "
-        "load_segmenter(sys.argv[1]); assert 'wtpsplit' in sys.modules and warnings.filters == filters"
-    )
-    subprocess.run([sys.executable, "-c", code, f"sat:{sat_folder}@0.2"], check=True)
+    assert load_segmenter(f"sat:{tmp_path}@0.7").revision != sat.revision
 
 
 @pytest.mark.parametrize("name", ["sat-99l", "/no/such/folder"])
-def test_a_sat_that_cannot_be_had_is_an_error_that_names_the_ways_out(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_sat_that_cannot_be_had_is_an_error_that_names_the_ways_out(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.raises(SegmenterError) as caught:
         load_segmenter(f"sat:{name}@0.2")
@@ -369,7 +379,7 @@ def test_a_sat_that_cannot_be_had_is_an_error_that_names_the_ways_out(name: str,
 
 
 def test_a_folder_without_a_sat_model_is_an_error(sat_folder: Path, tmp_path: Path) -> None:
-    with pytest.raises(SegmenterError, match="folder that holds model and tokenizer"):
+    with pytest.raises(SegmenterError, match="local folder with model and tokenizer"):
         load_segmenter(f"sat:{tmp_path}@0.2")  # empty
     for file in sat_folder.iterdir():
         (tmp_path / file.name).write_bytes(file.read_bytes())

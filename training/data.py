@@ -69,7 +69,9 @@ def load_mixture(
             ours = random.Random(f"{seed} {name}").sample(ours, source.pairs)
         train += ours
         held_out += theirs
-        counts.append(SourceCount(source, len(data.pairs) + len(data.problems), len(data.problems), len(ours), len(theirs)))
+        counts.append(
+            SourceCount(source, len(data.pairs) + len(data.problems), len(data.problems), len(ours), len(theirs))
+        )
     both = {pair.split_key for pair in train} & {pair.split_key for pair in held_out}
     if both:
         raise PreferenceDataError(f"{len(both)} prompts stand on both sides of the split, such as {min(both)[:80]!r}.")

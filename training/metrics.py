@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 
-def accuracy(margins: Sequence[float]) -> float:
+def accuracy(margins: Sequence[float] | np.ndarray) -> float:
     """Share of pairs with margin R_chosen - R_rejected > 0; a tie is wrong."""
     return float(np.mean(np.asarray(margins) > 0))
 
@@ -19,7 +19,7 @@ def wilson_interval(share: float, n: int, z: float = 1.959964) -> tuple[float, f
     return float(centre - half), float(centre + half)
 
 
-def expected_calibration_error(margins: Sequence[float], bins: int = 10) -> float:
+def expected_calibration_error(margins: Sequence[float] | np.ndarray, bins: int = 10) -> float:
     """Mean gap between confidence σ(|margin|) and accuracy, over equal-width bins of [0.5, 1] weighted by their
     counts (Guo et al. 2017, equation 3, for the two-way choice)."""
     margin = np.asarray(margins, dtype=float)
@@ -32,7 +32,7 @@ def expected_calibration_error(margins: Sequence[float], bins: int = 10) -> floa
     return float(error)
 
 
-def summary(margins: Sequence[float]) -> dict[str, float]:
+def summary(margins: Sequence[float] | np.ndarray) -> dict[str, float]:
     """The figures a training run reports for one set of pairs."""
     share = accuracy(margins)
     low, high = wilson_interval(share, len(margins))

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import yaml
+from transformers import SchedulerType
 
 if TYPE_CHECKING:
     from .data import SourceCount
@@ -14,27 +15,33 @@ if TYPE_CHECKING:
 
 def model_card(config: TrainConfig, counts: Sequence[SourceCount], metrics: dict[str, Any]) -> str:
     """Markdown with YAML front matter. `metrics` is what metrics.json holds."""
-    front = {"library_name": "transformers", "tags": ["reward-model", "sentence-level", "sentrm"]}
+    front: dict[str, Any] = {"library_name": "transformers", "tags": ["reward-model", "sentence-level", "sentrm"]}
+    if config.licence:
+        front["license"] = config.licence
     head = f"---\n{yaml.safe_dump(front, sort_keys=False)}---\n"
-    return "\n".join([head, *_intro(config, metrics), *_results(config, metrics), *_data(counts), *_recipe(config, metrics)])
+    return "\n".join(
+        [head, *_intro(config, metrics), *_results(config, metrics), *_data(counts), *_recipe(config, metrics)]
+    )
 
 
 def _intro(config: TrainConfig, metrics: dict[str, Any]) -> list[str]:
     return [
         f"# {config.name}",
         "",
-        "A sentence-level reward model (arXiv 2503.04793), trained by [sentrm](../../README.md): it scores a response and",
-        f"says how much each sentence adds. Backbone: {config.backbone_card or config.backbone}. "
+        "A sentence-level reward model (arXiv 2503.04793), trained by sentrm: it scores a response and says how much",
+        f"each sentence adds. Backbone: {config.backbone_card or config.backbone}. "
         f"Aggregator `{config.aggregator}`, boundaries by `{config.boundary}`, segmenter `{config.segmenter}`, "
         f"at most {config.max_length} tokens.",
         "",
-        "Scores have no zero of their own: only differences between responses to one prompt mean something. The median",
-        f"sentence reward on the held-out rows, {metrics['median_reward']:+.4f}, is stored as the baseline of its heatmaps.",
+        "Scores have no zero of their own: only differences between responses to one prompt mean something. The",
+        f"median sentence reward on the held-out rows, {metrics['median_reward']:+.4f}, is the heatmaps' baseline.",
         "",
         "```python",
         "from sentrm import Scorer",
         "",
-        'result = Scorer.from_pretrained("assets/demo-model").score([("How do I boil an egg?", "For nine minutes. Then peel.")])',
+        'scorer = Scorer.from_pretrained("FOLDER")',
+        '(result,) = scorer.score([("How do I boil an egg?", "Boil it for nine minutes. Then peel it.")])',
+        "print(result.score, result.rewards, result.weights)",
         "```",
         "",
     ]
@@ -48,8 +55,8 @@ def _results(config: TrainConfig, metrics: dict[str, Any]) -> list[str]:
         "## Held-out accuracy",
         "",
         "Share of pairs whose chosen response scores higher (a tie is wrong), on the tenth of each file's prompts that",
-        "`int(sha256(prompt), 16) % 10 == 0` holds out; none of them was trained on. In brackets the 95% Wilson interval.",
-        "Longer and shorter are in characters. All columns are the same rows.",
+        "`int(sha256(prompt), 16) % 10 == 0` holds out; none of them was trained on. In brackets the 95% Wilson",
+        "interval. Longer and shorter are in characters. All columns are the same rows.",
         "",
         "| rows | pairs | " + " | ".join(systems) + " | ECE |",
         "|---|--:|" + "--:|" * (len(systems) + 1),
@@ -61,7 +68,9 @@ def _results(config: TrainConfig, metrics: dict[str, Any]) -> list[str]:
 
 
 def _share(figures: dict[str, float]) -> str:
-    return f"{100 * figures['accuracy']:.1f} ({100 * figures['accuracy_low']:.1f} to {100 * figures['accuracy_high']:.1f})"
+    return (
+        f"{100 * figures['accuracy']:.1f} ({100 * figures['accuracy_low']:.1f} to {100 * figures['accuracy_high']:.1f})"
+    )
 
 
 def _data(counts: Sequence[SourceCount]) -> list[str]:
@@ -88,9 +97,9 @@ def _recipe(config: TrainConfig, metrics: dict[str, Any]) -> list[str]:
         "",
         f"    {metrics['command']}",
         "",
-        f"Seed {config.seed}, {metrics['train_pairs']} pairs, {config.num_train_epochs:g} epochs, {metrics['steps']} steps of "
-        f"{per_step} pairs, learning rate {config.learning_rate:g} ({config.lr_scheduler_type}), "
-        f"{'bf16' if config.bf16 else 'fp32'}, {metrics['train_seconds'] / 60:.0f} minutes. Training loss "
+        f"Seed {config.seed}, {metrics['train_pairs']} pairs, {config.num_train_epochs:g} epochs, "
+        f"{metrics['steps']} steps of {per_step} pairs, learning rate {config.learning_rate:g} "
+        f"({SchedulerType(config.lr_scheduler_type).value}), {'bf16' if config.bf16 else 'fp32'}, {metrics['train_seconds'] / 60:.0f} minutes. Training loss "
         f"{metrics['train_loss']:.4f}. Truncation in training: {counts}.",
         "",
     ]

@@ -14,7 +14,7 @@ import sys
 import time
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 import yaml
@@ -26,7 +26,6 @@ from transformers import (
     TrainingArguments,
     set_seed,
 )
-from transformers.hf_argparser import HfArg
 from transformers.trainer_utils import get_last_checkpoint
 
 from sentrm.aggregation import AGGREGATORS
@@ -38,7 +37,7 @@ from sentrm.preferences import PreferencePair
 from sentrm.scoring import DTYPES, Scorer
 from sentrm.segmentation import SegmenterSpec, load_segmenter
 
-from .data import DataSource, SourceCount, collate, encode_pairs, load_mixture
+from .data import DataSource, collate, encode_pairs, load_mixture
 from .metrics import summary
 from .model_card import model_card
 from .trainer import RewardTrainer, pair_metrics
@@ -50,32 +49,50 @@ class TrainConfig(TrainingArguments):
     (arXiv 2503.04793, 8B, full fine-tuning) as defaults: learning rate 3e-6, 256 pairs a step, cosine schedule,
     betas 0.9 and 0.95, gradients clipped at 1.0, one epoch."""
 
-    output_dir: str | None = HfArg(default=None, aliases=["--output"], help="Folder for checkpoints and the model.")
-    backbone: str | None = HfArg(default=None, help="Hub id or local folder of a causal backbone.")
-    data: list[str] | None = HfArg(
-        default=None, help="Preference data: files (JSONL, JSON, CSV, Parquet, plain or .gz) or hub ids."
+    output_dir: str = field(
+        default="", metadata={"help": "Folder for checkpoints and the model.", "aliases": ["--output"]}
     )
-    data_folder: str = HfArg(default=".", help="Folder that the data files are relative to.")
-    prompt_column: str | None = HfArg(default=None, help="Name of the prompt column, if not 'prompt'.")
-    chosen_column: str | None = HfArg(default=None, help="Name of the chosen column, if not 'chosen'.")
-    rejected_column: str | None = HfArg(default=None, help="Name of the rejected column, if not 'rejected'.")
-    strict: bool = HfArg(default=False, help="Stop at the first bad row instead of counting it.")
-    segmenter: str = HfArg(default="sat:sat-3l@0.2", help="How responses are split: 'sat:NAME@THRESHOLD' or 'rules'.")
-    aggregator: str = HfArg(default="attention", help=f"How rewards become a score: {', '.join(AGGREGATORS)}.")
-    boundary: str = HfArg(default="marker", help=f"Where values are read: {', '.join(BOUNDARIES)}.")
-    max_length: int = HfArg(default=2048, help="Most tokens of one prompt and response, markers included.")
-    use_margin: bool = HfArg(default=False, help="Subtract the data's 'margin' column inside the loss.")
-    center_rewards_coefficient: float = HfArg(
-        default=0.0, help="Weight of (R_chosen + R_rejected)^2 in the loss, which centres scores on zero."
+    backbone: str = field(default="", metadata={"help": "Hub id or local folder of a causal backbone."})
+    data: list[str] | None = field(
+        default=None, metadata={"help": "Preference data: files (JSONL, JSON, CSV, Parquet, plain or .gz) or hub ids."}
     )
-    disable_dropout: bool = HfArg(default=True, help="Train without dropout, so both responses meet the same network.")
-    save_dtype: str = HfArg(default="float32", help=f"The backbone's dtype in the saved model: {', '.join(DTYPES)}.")
-    compare: list[str] | None = HfArg(
-        default=None, help="NAME=FOLDER of other checkpoints to score on the same held-out pairs for the model card."
+    data_folder: str = field(default=".", metadata={"help": "Folder that the data files are relative to."})
+    prompt_column: str | None = field(default=None, metadata={"help": "Name of the prompt column, if not 'prompt'."})
+    chosen_column: str | None = field(default=None, metadata={"help": "Name of the chosen column, if not 'chosen'."})
+    rejected_column: str | None = field(
+        default=None, metadata={"help": "Name of the rejected column, if not 'rejected'."}
     )
-    resume: bool = HfArg(default=False, help="Go on from the last checkpoint in the output folder.")
-    model_name: str | None = HfArg(default=None, help="Title of the model card; the output folder's name by default.")
-    backbone_card: str = HfArg(default="", help="The model card's line on where the backbone comes from.")
+    strict: bool = field(default=False, metadata={"help": "Stop at the first bad row instead of counting it."})
+    segmenter: str = field(
+        default="sat:sat-3l@0.2", metadata={"help": "How responses are split: 'sat:NAME@THRESHOLD' or 'rules'."}
+    )
+    aggregator: str = field(
+        default="attention", metadata={"help": f"How rewards become a score: {', '.join(AGGREGATORS)}."}
+    )
+    boundary: str = field(default="marker", metadata={"help": f"Where values are read: {', '.join(BOUNDARIES)}."})
+    max_length: int = field(
+        default=2048, metadata={"help": "Most tokens of one prompt and response, markers included."}
+    )
+    use_margin: bool = field(default=False, metadata={"help": "Subtract the data's 'margin' column inside the loss."})
+    center_rewards_coefficient: float = field(
+        default=0.0, metadata={"help": "Weight of (R_chosen + R_rejected)^2 in the loss, which centres scores on zero."}
+    )
+    disable_dropout: bool = field(
+        default=True, metadata={"help": "Train without dropout, so both responses meet the same network."}
+    )
+    save_dtype: str = field(
+        default="float32", metadata={"help": f"The backbone's dtype in the saved model: {', '.join(DTYPES)}."}
+    )
+    compare: list[str] | None = field(
+        default=None,
+        metadata={"help": "NAME=FOLDER of other checkpoints to score on the same held-out pairs for the model card."},
+    )
+    resume: bool = field(default=False, metadata={"help": "Go on from the last checkpoint in the output folder."})
+    model_name: str | None = field(
+        default=None, metadata={"help": "Title of the model card; the output folder's name by default."}
+    )
+    licence: str = field(default="", metadata={"help": "The weights' licence, for the model card's front matter."})
+    backbone_card: str = field(default="", metadata={"help": "The model card's line on where the backbone comes from."})
 
     per_device_train_batch_size: int = 8
     gradient_accumulation_steps: int = 32
@@ -90,7 +107,7 @@ class TrainConfig(TrainingArguments):
     save_strategy: str = "steps"
     save_total_limit: int | None = 2
     remove_unused_columns: bool = False
-    report_to: None | str | list[str] = field(default="none", metadata={"help": "Trackers: tensorboard, wandb, …"})
+    report_to: str | list[str] | None = field(default="none", metadata={"help": "Trackers: tensorboard, wandb, …"})
 
     def __post_init__(self) -> None:
         if not self.backbone or not self.data or not self.output_dir:
@@ -130,7 +147,9 @@ def parse(arguments: list[str]) -> TrainConfig:
     recipes = argparse.ArgumentParser(add_help=False)
     recipes.add_argument("--recipe", help="YAML file of flags; flags on the command line win.")
     known, rest = recipes.parse_known_args(arguments)
-    parser = HfArgumentParser(TrainConfig, parents=[recipes], prog="python -m training.train", description=__doc__)
+    parser = HfArgumentParser(
+        cast(Any, TrainConfig), parents=[recipes], prog="python -m training.train", description=__doc__
+    )
     if known.recipe:
         try:
             recipe = yaml.safe_load(Path(known.recipe).read_text())
@@ -171,7 +190,7 @@ def build_model(config: TrainConfig, tokenizer: PreTrainedTokenizerBase) -> Sent
     most = getattr(model.config.backbone_config, "max_position_embeddings", config.max_length)
     if config.max_length > most:
         raise SentrmError(f"--max_length is {config.max_length}; the backbone has {most} positions.")
-    if len(tokenizer) > model.get_input_embeddings().num_embeddings:
+    if len(tokenizer) > model.backbone.config.vocab_size:
         model.backbone.resize_token_embeddings(len(tokenizer))
         model.config.backbone_config = model.backbone.config
     if config.disable_dropout:
@@ -220,7 +239,7 @@ def train(config: TrainConfig, command: str) -> dict[str, Any]:
     result = trainer.train(resume_from_checkpoint=last)
     if not trainer.is_world_process_zero():
         return {}
-    model.backbone.to(DTYPES[config.save_dtype])
+    model.backbone.to(DTYPES[config.save_dtype])  # type: ignore[arg-type]  # a decorator hides the signature
     model.save_pretrained(output)
     tokenizer.save_pretrained(output)
     trained = time.time()
@@ -234,7 +253,7 @@ def train(config: TrainConfig, command: str) -> dict[str, Any]:
     for entry in config.compare or []:
         name, folder = entry.split("=", 1)
         systems[name], _ = score_pairs(Path(folder), held_out)
-    metrics = {
+    metrics: dict[str, Any] = {
         "command": command,
         "seed": config.seed,
         "train_pairs": len(dataset),

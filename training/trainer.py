@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import logsigmoid
 from transformers import EvalPrediction, Trainer
 
 from .metrics import accuracy, expected_calibration_error
+
+if TYPE_CHECKING:
+    from .train import TrainConfig
 
 
 def bradley_terry(chosen: Tensor, rejected: Tensor, margin: Tensor | float = 0.0, centering: float = 0.0) -> Tensor:
@@ -18,7 +22,7 @@ def bradley_terry(chosen: Tensor, rejected: Tensor, margin: Tensor | float = 0.0
     Args:
         chosen, rejected: (P,) scores, logits.
         margin: (P,) how far the chosen one should be ahead (Touvron et al. 2023, arXiv 2307.09288, equation 2).
-        centering: pulls scores towards zero, which Bradley-Terry leaves open (Eisenstein et al. 2023, arXiv 2312.09244).
+        centering: pulls scores towards zero, which Bradley-Terry leaves open (Eisenstein et al., arXiv 2312.09244).
     """
     loss = -logsigmoid(chosen - rejected - margin).mean()
     if centering:
@@ -28,6 +32,8 @@ def bradley_terry(chosen: Tensor, rejected: Tensor, margin: Tensor | float = 0.0
 
 class RewardTrainer(Trainer):
     """A Trainer whose batches are pairs as `training.data.collate` builds them."""
+
+    args: TrainConfig
 
     def compute_loss(
         self,
@@ -59,5 +65,5 @@ class RewardTrainer(Trainer):
 
 def pair_metrics(prediction: EvalPrediction) -> dict[str, float]:
     """Accuracy, mean margin and expected calibration error of the evaluation pairs."""
-    margins = prediction.predictions
+    margins = np.asarray(prediction.predictions)  # (P,)
     return {"accuracy": accuracy(margins), "margin": float(margins.mean()), "ece": expected_calibration_error(margins)}

@@ -2,6 +2,7 @@
 // All data reaches the page through textContent and attributes set by name; nothing is parsed as markup.
 const LAYOUTS = [["rows", "One a row"], ["flow", "Flowing text"]];
 const PALETTES = [["RdBu", "Red–blue"], ["PuOr", "Orange–purple"]];
+const RIGHT_TO_LEFT = /^\P{L}*[\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufefc]/u; // the first letter is Hebrew, Arabic, …
 const view = { layout: "rows", palette: "RdBu" };
 let sides = []; // per response: its sentences' data and nodes
 let shown = null; // the node the detail panel speaks of
@@ -94,7 +95,7 @@ function drawSentence(data, side, index) {
 function drawSide(data, side) {
   const card = make("article", "card");
   card.setAttribute("aria-label", `Response ${data.name}`);
-  const head = add(make("h3"), make("span", "", `Response ${data.name}`), make("span", "meta", data.meta));
+  const head = add(make("h2"), make("span", "", `Response ${data.name}`), make("span", "meta", data.meta));
   const box = make("div", "sentences");
   box.setAttribute("role", "listbox");
   box.setAttribute("aria-label", `Sentences of response ${data.name}`);
@@ -104,7 +105,7 @@ function drawSide(data, side) {
     if (!line || sentence.gap > 0) {
       line = make("div", `line gap${line ? sentence.gap : 0}`);
       line.setAttribute("role", "presentation");
-      line.dir = "auto";
+      line.dir = RIGHT_TO_LEFT.test(sentence.text) ? "rtl" : "ltr";
       line.style.setProperty("--indent", sentence.indent);
       add(box, line);
     } else {

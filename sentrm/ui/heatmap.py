@@ -12,11 +12,13 @@ from __future__ import annotations
 
 import math
 import re
+from abc import ABCMeta
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
+from gradio.component_meta import ComponentMeta
 
 from sentrm.results import ScoredPair, ScoredResponse
 from sentrm.ui.words import counted, margin_line, percent, plain, signed, verdict, visible
@@ -105,7 +107,9 @@ def _notices(pair: ScoredPair) -> list[str]:
     notices = []
     cut = max(pair.a.cut_prompt_tokens, pair.b.cut_prompt_tokens)
     if cut:
-        notices.append(f"The prompt is longer than the model can read: its first {counted(cut, 'token')} were not read.")
+        notices.append(
+            f"The prompt is longer than the model can read: its first {counted(cut, 'token')} were not read."
+        )
     for name, response in (("A", pair.a), ("B", pair.b)):
         if response.dropped_sentences:
             whole = response.dropped_sentences + len(response.spans)
@@ -189,7 +193,14 @@ def _structure(text: str, start: int, end: int) -> dict[str, Any]:
 _HERE = Path(__file__).parent
 
 
-class PairHeatmap(gr.HTML):
+class _NoStub(ComponentMeta):
+    """Gradio's own metaclass writes a .pyi file beside each component's source, and type checkers would read it."""
+
+    def __new__(cls, name: str, bases: tuple[type, ...], attrs: dict[str, Any]) -> type:
+        return ABCMeta.__new__(cls, name, bases, attrs)
+
+
+class PairHeatmap(gr.HTML, metaclass=_NoStub):
     """Draws what `heatmap_value` or `message_value` returns. Knows results only, nothing of models."""
 
     def __init__(self, value: dict[str, Any] | None = None, **kwargs: Any) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import html
 import json
+import logging
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -40,9 +41,11 @@ ON_LOAD_JS = """() => {
       document.querySelector("#score").click();
     }
   }, true);
+  document.addEventListener("input", (event) => {
+    if (event.target.matches("#prompt textarea, #a textarea, #b textarea")) document.body.classList.add("stale");
+  });
 }"""
-MARK_STALE_JS = "() => { document.querySelector('.gradio-container').classList.add('stale'); }"
-MARK_FRESH_JS = "() => { document.querySelector('.gradio-container').classList.remove('stale'); }"
+MARK_FRESH_JS = "() => { document.body.classList.remove('stale'); }"
 
 
 @dataclass(frozen=True)
@@ -104,7 +107,9 @@ def score_texts(scorer: Scorer, prompt: str, a: str, b: str) -> tuple[ScoredPair
         said = str(error).replace("chosen of pair 1", "Response A").replace("rejected of pair 1", "Response B")
         raise SentrmError(f"Nothing was scored. {said}") from error
     if not all(map(math.isfinite, (*scored.a.contributions, *scored.b.contributions))):
-        raise SentrmError("The model returned numbers that are not finite, so there is nothing to show. Try dtype float32.")
+        raise SentrmError(
+            "The model returned numbers that are not finite, so there is nothing to show. Try dtype float32."
+        )
     return scored, tuple(notices)
 
 
@@ -115,8 +120,12 @@ def build_app(scorer: Scorer, examples: Sequence[Example] = ()) -> gr.Blocks:
     def show(prompt: str, a: str, b: str) -> list[Any]:
         try:
             pair, notices = score_texts(scorer, prompt or "", a or "", b or "")
-        except SentrmError as error:
-            return [message_value(str(error)), gr.update(visible=False), None, None, "", "", []]
+        except (SentrmError, RuntimeError) as error:  # torch raises RuntimeError, for one when memory runs out
+            message = str(error)
+            if not isinstance(error, SentrmError):
+                logging.getLogger(__name__).exception("scoring failed")
+                message = f"Nothing was scored: the model failed. {message}"
+            return [message_value(message), gr.update(visible=False), None, None, "", "", []]
         y_range = shared_range(pair)
         return [
             heatmap_value(pair, notices),
@@ -173,14 +182,12 @@ def build_app(scorer: Scorer, examples: Sequence[Example] = ()) -> gr.Blocks:
 
         fields = [prompt, a, b]
         results = [heatmap, charts, plot_a, plot_b, residual_a, residual_b, table]
-        run: dict[str, Any] = {"concurrency_id": "score", "show_progress": "hidden"}
-        button.click(show, fields, results, **run).then(js=MARK_FRESH_JS)
-        app.load(js=ON_LOAD_JS)
+        run: dict[str, Any] = {"concurrency_id": "score", "show_progress_on": heatmap, "show_progress": "minimal"}
+        button.click(show, fields, results, **run).then(None, js=MARK_FRESH_JS)
+        app.load(None, js=ON_LOAD_JS)
         if first:
-            chooser.input(show_example, chooser, [*fields, story, *results], **run).then(js=MARK_FRESH_JS)
+            chooser.input(show_example, chooser, [*fields, story, *results], **run).then(None, js=MARK_FRESH_JS)
             app.load(show_example, chooser, [*fields, story, *results], **run)
-        for field in fields:
-            field.input(js=MARK_STALE_JS)
     return app
 
 

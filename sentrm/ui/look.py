@@ -1,4 +1,4 @@
-"""The look of the app: one theme in light and dark, and the page's own style sheet. No font or script of another host."""
+"""The look of the app: one theme in light and dark, and the page's own style sheet. Nothing comes from other hosts."""
 
 from __future__ import annotations
 
@@ -87,7 +87,10 @@ def theme() -> gr.themes.Base:
 
 _NO_DARK = ("color_accent",)  # gradio has one accent for both modes; the style sheet sets the dark one
 
-CSS = Path(__file__).with_name("look.css").read_text(encoding="utf-8") + f".dark, .dark .gradio-container {{ --color-accent: {DARK.accent}; }}\n"
+CSS = (
+    Path(__file__).with_name("look.css").read_text(encoding="utf-8")
+    + f".dark, .dark .gradio-container {{ --color-accent: {DARK.accent}; }}\n"
+)
 # In the head: gradio rewrites what it gets as `css` and loses rules inside @media on the way.
 HEAD = f"<style>\n{CSS}</style>"
 

@@ -47,16 +47,13 @@ def verdict(probability: float) -> str:
 
 
 def margin_line(score_a: float, score_b: float, digits: int = 2) -> str:
-    """`margin +0.99 = 0.84 − (−0.15)`, with more digits where the rounded numbers would not add up."""
-    places = next((n for n in range(digits, 6) if _adds_up(score_a, score_b, n)), 6)
-    right = plain(score_b, places)
+    """`margin +0.99 = 0.84 − (−0.15)`, with ≈ where the rounded numbers do not add up."""
+    margin, a, b = (round(number, digits) for number in (score_a - score_b, score_a, score_b))
+    equals = "=" if round(a - b, digits) == margin else "≈"
+    right = plain(score_b, digits)
     if right.startswith(MINUS):
         right = f"({right})"
-    return f"margin {signed(score_a - score_b, places)} = {plain(score_a, places)} {MINUS} {right}"
-
-
-def _adds_up(score_a: float, score_b: float, digits: int) -> bool:
-    return round(score_a - score_b, digits) == round(round(score_a, digits) - round(score_b, digits), digits)
+    return f"margin {signed(score_a - score_b, digits)} {equals} {plain(score_a, digits)} {MINUS} {right}"
 
 
 def visible(text: str) -> str:

@@ -1,0 +1,104 @@
+"""The command line: `sentrm score FILE`."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from tqdm import tqdm
+
+from .errors import EncodingError, SentrmError
+from .preferences import PreferencePair, load_preferences
+from .results import ScoredPair
+from .scoring import DTYPES, Scorer
+
+CHUNK = 64  # pairs scored, written and counted at a time
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command. Returns 0, or 2 after an error that the user can mend, said on stderr in one line."""
+    args = parser().parse_args(arguments)
+    try:
+        score(args)
+    except SentrmError as error:
+        print(f"sentrm: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def parser() -> argparse.ArgumentParser:
+    top = argparse.ArgumentParser(prog="sentrm", description="Sentence-level reward models.")
+    commands = top.add_subparsers(required=True, metavar="COMMAND")
+    add = commands.add_parser(
+        "score",
+        help="score preference pairs",
+        description="Write one JSON line a pair: {id, prompt, a, b, margin, probability, model, segmenter}, where a is "
+        "the chosen and b the rejected response.",
+    ).add_argument
+    add("file", help="JSONL, JSON, CSV or Parquet, plain or .gz, or a hub id")
+    add("--model", required=True, help="local folder or hub id of a sentence reward model")
+    add("--output", metavar="FILE", help="where the lines go (standard output)")
+    add("--split", default="train", help="split of a hub data set (%(default)s)")
+    add("--prompt-column", metavar="NAME", help="name of the prompt column, if not 'prompt'")
+    add("--chosen-column", metavar="NAME", help="name of the chosen column, if not 'chosen'")
+    add("--rejected-column", metavar="NAME", help="name of the rejected column, if not 'rejected'")
+    add("--strict", action="store_true", help="stop at the first bad row instead of reporting it")
+    add("--segmenter", metavar="SPEC", help="rules, sat:sat-3l@0.2, … instead of the one the model was trained with")
+    add("--device", default="auto", help="auto, cpu, cuda, cuda:1 or mps (%(default)s)")
+    add("--dtype", default="auto", help=f"auto, {', '.join(DTYPES)} (%(default)s)")
+    add("--max-length", type=int, metavar="TOKENS", help="most tokens a sequence may take (the model's own limit)")
+    return top
+
+
+def score(args: argparse.Namespace) -> None:
+    names = {"prompt": args.prompt_column, "chosen": args.chosen_column, "rejected": args.rejected_column}
+    columns = {field: name for field, name in names.items() if name}
+    data = load_preferences(args.file, columns=columns, split=args.split, strict=args.strict)
+    for problem in data.problems:
+        print(f"row {problem.row} left out: {problem.reason}", file=sys.stderr)
+    scorer = Scorer.from_pretrained(
+        args.model, segmenter=args.segmenter, device=args.device, dtype=args.dtype, max_length=args.max_length
+    )
+    written = dropped = cut = 0
+    with contextlib.ExitStack() as stack:
+        try:
+            stream = stack.enter_context(Path(args.output).open("w", encoding="utf-8")) if args.output else sys.stdout
+        except OSError as error:
+            raise SentrmError(f"cannot write {args.output}: {error}. Choose another --output.") from error
+        for pair in _score(scorer, data.pairs, args.strict):
+            stream.write(json.dumps(pair.to_dict()) + "\n")
+            written += 1
+            dropped += pair.a.dropped_sentences + pair.b.dropped_sentences > 0
+            cut += pair.a.cut_prompt_tokens + pair.b.cut_prompt_tokens > 0
+    left_out = len(data.problems) + len(data.pairs) - written
+    print(
+        f"{written} pairs scored, {left_out} left out; {dropped} lost sentences that did not fit, "
+        f"{cut} had a cut prompt",
+        file=sys.stderr,
+    )
+
+
+def _score(scorer: Scorer, pairs: list[PreferencePair], strict: bool) -> Iterator[ScoredPair]:
+    """Score chunk by chunk; a pair that cannot be encoded is reported and left out, or raised if `strict`."""
+    with tqdm(total=len(pairs), unit="pair", file=sys.stderr) as bar:
+        for start in range(0, len(pairs), CHUNK):
+            chunk = pairs[start : start + CHUNK]
+            try:
+                yield from scorer.score(chunk)
+            except EncodingError:
+                if strict:
+                    raise
+                for pair in chunk:
+                    try:
+                        yield from scorer.score([pair])
+                    except EncodingError as error:
+                        bar.write(f"left out: {error}", file=sys.stderr)
+            bar.update(len(chunk))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

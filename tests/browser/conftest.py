@@ -1,0 +1,87 @@
+"""The real app in its own process, and a real Chromium. Without a browser the tests are skipped; under CI they fail."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Page, sync_playwright
+
+ROOT = Path(__file__).parents[2]
+NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        found = next(filter(None, map(shutil.which, NAMES)), None) or playwright.chromium.executable_path
+        if not Path(found).exists():
+            reason = "no browser found; install one with: .venv/bin/python -m playwright install --with-deps chromium"
+            (pytest.fail if os.environ.get("CI") else pytest.skip)(reason)
+        arguments = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+        launched = playwright.chromium.launch(executable_path=found, args=arguments)
+        yield launched
+        launched.close()
+
+
+@pytest.fixture(scope="session")
+def long_model_dir(model_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tests' tiny model with room for 8,192 tokens; its rotary positions need no other weights."""
+    folder = tmp_path_factory.mktemp("long") / "tiny-llama-long"
+    shutil.copytree(model_dir, folder)
+    config = json.loads((folder / "config.json").read_text())
+    config["max_length"] = config["backbone_config"]["max_position_embeddings"] = 8192
+    (folder / "config.json").write_text(json.dumps(config))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def app_url(long_model_dir: Path) -> Iterator[str]:
+    """Where `python app.py --model <the tests' tiny model>` serves."""
+    with closing(socket.socket()) as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [sys.executable, "app.py", "--model", str(long_model_dir), "--port", str(port)]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+        assert process.stdout is not None
+        said = ""
+        for line in process.stdout:
+            said += line
+            if "Serving" in line:
+                break
+        else:
+            pytest.fail(f"the app did not start:\n{said}")
+        yield f"http://127.0.0.1:{port}"
+        process.terminate()
+        process.stdout.read()
+
+
+@pytest.fixture
+def open_page(browser: Browser, app_url: str) -> Iterator[Callable[..., Page]]:
+    """Opens the app and waits for the first result; a console error or a request to another host fails the test."""
+    pages, trouble = [], []
+
+    def opened(width: int = 1280, height: int = 900, **options: object) -> Page:
+        page = browser.new_page(viewport={"width": width, "height": height}, **options)
+        pages.append(page)
+        page.on("console", lambda message: trouble.append(message.text) if message.type == "error" else None)
+        page.on("pageerror", lambda error: trouble.append(str(error)))
+        page.on("request", lambda r: None if r.url.startswith((app_url, "data:", "blob:")) else trouble.append(r.url))
+        page.on("dialog", lambda dialog: (trouble.append(f"dialog {dialog.message}"), dialog.dismiss()))
+        page.goto(app_url)
+        page.wait_for_selector(".pair-heatmap .card")
+        page.wait_for_selector("#plot-b .js-plotly-plot .bars")
+        return page
+
+    yield opened
+    for page in pages:
+        page.close()
+    assert not trouble

@@ -1,0 +1,381 @@
+"""What the app shows, without a browser: scale, words, structure, sums, contrast, and how `app.py` starts and stops."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import math
+import os
+import re
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sentrm.errors import EncodingError, SentrmError
+from sentrm.results import ModelInfo, ScoredPair, ScoredResponse, SegmenterInfo, Span
+from sentrm.ui import charts, words
+from sentrm.ui.heatmap import FULL_BAR, INK_ON_COLOUR, PALETTES, PairHeatmap, Scale, heatmap_value
+from sentrm.ui.inspect import build_app, check_input, read_examples, score_texts
+from sentrm.ui.look import DARK, LIGHT, launch_options
+
+ROOT = Path(__file__).parents[1]
+MODEL = ModelInfo("demo", "0" * 12, "attention", 0.03)
+SEGMENTER = SegmenterInfo("rules:en", "sentencex 1", True)
+
+
+def response(text: str = "One. Two. Three.", rewards=(0.4, 0.5, -0.9, 0.1), weights=(0.1, 0.2, 0.6, 0.1), **changes):
+    """A response cut after ". "; its numbers follow the equations from `rewards` and `weights`."""
+    spans = [Span(*match.span()) for match in re.finditer(r"\S.*?(?:\. |$)", text, re.DOTALL)][: len(rewards) - 1]
+    contributions = tuple(a * d for a, d in zip(weights, rewards, strict=True))
+    fields = {
+        "prompt": "Count.",
+        "text": text,
+        "spans": tuple(spans),
+        "tokens": tuple(3 for _ in spans),
+        "values": tuple(math.fsum(rewards[: i + 1]) for i in range(len(rewards))),
+        "rewards": tuple(rewards),
+        "weights": tuple(weights),
+        "contributions": contributions,
+        "score": math.fsum(contributions),
+        "dropped_sentences": 0,
+        "cut_prompt_tokens": 0,
+        "model": MODEL,
+        "segmenter": SEGMENTER,
+    }
+    return ScoredResponse(**{**fields, **changes})
+
+
+def long_response(count: int) -> ScoredResponse:
+    rewards = [0.3] + [math.sin(7.0 * i) for i in range(count)]
+    weights = [1 / (count + 1)] * (count + 1)
+    return response("A b. " * count, rewards, weights)
+
+
+PAIR = ScoredPair("p", response(), response("No. Nothing.", (0.4, -0.2, 0.05), (0.5, 0.25, 0.25)))
+
+
+# Numbers and words
+
+
+@pytest.mark.parametrize(
+    ("number", "text"), [(0.844, "+0.84"), (-0.151, "−0.15"), (0.0, "0.00"), (-0.004, "0.00"), (12.0, "+12.00")]
+)
+def test_signed_numbers_have_a_true_minus_and_zero_has_no_sign(number, text):
+    assert words.signed(number) == text
+
+
+@pytest.mark.parametrize(
+    ("share", "text"), [(0.314, "31%"), (0.042, "4.2%"), (0.0996, "10%"), (0.0001, "<0.1%"), (0, "0%")]
+)
+def test_percent(share, text):
+    assert words.percent(share) == text
+
+
+@pytest.mark.parametrize(
+    ("margin", "said"),
+    [
+        (0.99, "A preferred, 73%"),
+        (-0.99, "B preferred, 73%"),
+        (0.0, "Even, 50%"),
+        (0.015, "Even, 50%"),
+        (-0.12, "Nearly even, 53% for B"),
+        (9.0, "A preferred, over 99%"),
+    ],
+)
+def test_the_verdict_in_words(margin, said):
+    assert words.verdict(1 / (1 + math.exp(-margin))) == said
+
+
+def test_the_margin_line_never_claims_a_false_sum():
+    assert words.margin_line(0.84, -0.15) == "margin +0.99 = 0.84 − (−0.15)"
+    assert words.margin_line(0.844, -0.154) == "margin +1.00 ≈ 0.84 − (−0.15)"
+
+
+def test_characters_a_screen_cannot_show_are_replaced_one_for_one():
+    assert words.visible("a\0b\ud800c\x1b\x7f\t\n\r") == "a␀b\ufffdc␛␡\t\n\r"
+    assert words.visible("plain 🙂") == "plain 🙂"
+
+
+# The scale
+
+
+@given(
+    st.floats(-3, 3),
+    st.lists(st.floats(-50, 50), min_size=1, max_size=30),
+)
+def test_the_scale_holds_every_reward_and_is_no_wider_than_it_must_be(centre, rewards):
+    scale = Scale.around(centre, rewards)
+    reach = max(abs(reward - centre) for reward in rewards)
+    assert scale.edges == tuple(-edge for edge in reversed(scale.edges))
+    assert reach <= scale.edges[-1] * (1 + 1e-6)
+    assert scale.step <= max(1.35 * reach / 3.5, 0.01 + 1e-9)
+    for reward in rewards:
+        k = scale.class_of(reward)
+        low, high = scale.edges[k], scale.edges[k + 1]
+        assert low - 1e-6 * scale.step <= reward - centre <= high + 1e-6 * scale.step or k in (0, 6)
+
+
+def test_the_ticks_are_the_edges_as_round_numbers():
+    scale = Scale.around(0.03, [0.91, -0.62])
+    assert scale.step == 0.3
+    assert scale.ticks == ("−1.05", "−0.75", "−0.45", "−0.15", "+0.15", "+0.45", "+0.75", "+1.05")
+    assert Scale.around(0.0, [0.7]).ticks == ("−0.7", "−0.5", "−0.3", "−0.1", "+0.1", "+0.3", "+0.5", "+0.7")
+
+
+def test_colours_are_centred_on_the_median_sentence_and_shared_by_both_responses():
+    value = heatmap_value(PAIR)
+    step = 0.3  # the largest distance from 0.03 is that of -0.9; 0.93 / 3.5 = 0.27
+    classes = [[sentence["class"] for sentence in side["sentences"]] for side in value["sides"]]
+    assert classes == [[round((d - 0.03) / step) + 3 for d in r.rewards[1:]] for r in (PAIR.a, PAIR.b)]
+    assert value["legend"]["label"] == "reward, logits above the model's median sentence (+0.03)"
+
+
+def luminance(colour: str) -> float:
+    """WCAG 2.2 relative luminance."""
+    channels = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def contrast(one: str, other: str) -> float:
+    light, dark = sorted((luminance(one), luminance(other)), reverse=True)
+    return (light + 0.05) / (dark + 0.05)
+
+
+@pytest.mark.parametrize("palette", PALETTES)
+def test_text_is_readable_on_every_class(palette):
+    assert min(contrast(INK_ON_COLOUR, colour) for colour in PALETTES[palette]) >= 4.5
+
+
+@pytest.mark.parametrize("mode", [LIGHT, DARK])
+def test_text_bars_and_controls_stand_out_in_both_modes(mode):
+    for background in (mode.page, mode.panel):
+        assert min(contrast(text, background) for text in (mode.ink, mode.dim)) >= 4.5
+        assert contrast(mode.accent, background) >= 3
+    assert contrast(mode.dim, mode.page) >= 3  # weight bars
+    assert contrast(mode.field, mode.page) >= 3
+    assert contrast(mode.on_accent, mode.accent) >= 4.5
+
+
+# What the heatmap is given
+
+
+def test_weight_bars_are_full_at_three_even_shares():
+    rewards, weights = (0.1,) * 5, (0.1, 0.05, 0.65, 0.2, 0.0)
+    side = heatmap_value(ScoredPair("", response("A. B. C. D.", rewards, weights), PAIR.b))["sides"][0]
+    even = sum(weights) / 5
+    assert [s["bar"] for s in side["sentences"]] == pytest.approx(
+        [min(100, 100 * a / (FULL_BAR * even)) for a in weights[1:]], abs=0.01
+    )
+    assert [s["over"] for s in side["sentences"]] == [False, True, False, False]
+    assert side["sentences"][1]["even"] == "3.2 × even"
+
+
+def test_a_prompt_without_weight_takes_no_even_share():
+    one = response("A. B.", (0.1, 0.2, 0.3), (0.0, 0.5, 0.5))
+    assert [s["even"] for s in heatmap_value(ScoredPair("", one, PAIR.b))["sides"][0]["sentences"]] == [
+        "1.0 × even"
+    ] * 2
+
+
+def test_a_sentence_says_all_its_numbers():
+    sentence = heatmap_value(PAIR)["sides"][0]["sentences"][1]
+    assert sentence["label"] == "Sentence 2 of 3, reward −0.90, weight 60 percent, contribution −0.540"
+    assert sentence["value"] == "0.900 → 0.000"
+    assert sentence["above"] == "0.930 below the median"
+
+
+def test_what_was_not_read_is_said_and_shown():
+    a = response("One. Two. Three. Four. Five.", dropped_sentences=2, cut_prompt_tokens=7)
+    value = heatmap_value(ScoredPair("", a, PAIR.b), ("A first notice.",))
+    assert value["sides"][0]["tail"] == "Four. Five."
+    assert value["sides"][1]["tail"] == ""
+    assert [notice.split(" ")[0] for notice in value["notices"]] == ["A", "The", "Response"]
+    assert "first 7 tokens were not read" in value["notices"][1]
+    assert "last 2 of 5 sentences were not read" in value["notices"][2]
+
+
+def test_another_segmenter_is_named():
+    other = SegmenterInfo("sat:sat-3l@0.2", "wtpsplit 2", False)
+    pair = ScoredPair("", response(segmenter=other), response(segmenter=other))
+    assert "sat:sat-3l@0.2" in heatmap_value(pair)["notices"][0]
+
+
+def test_structure_of_a_response_is_kept():
+    parts = ["Here it is:\n\n", "```python\nif x:\n    y()\n```\n\n", "- one\n  ", "- two\n", "Done. ", "Bye."]
+    ends = [sum(map(len, parts[: i + 1])) for i in range(len(parts))]
+    spans = tuple(Span(start, end) for start, end in zip([0, *ends], ends, strict=False))
+    one = response("".join(parts), (0.1,) * 7, (1 / 7,) * 7, spans=spans, tokens=(1,) * 6)
+    sentences = heatmap_value(ScoredPair("", one, PAIR.b))["sides"][0]["sentences"]
+    assert [s["text"] for s in sentences] == [part.strip() for part in parts]
+    assert [s["gap"] for s in sentences] == [0, 2, 2, 1, 1, 0]
+    assert [s["indent"] for s in sentences] == [0, 0, 0, 2, 0, 0]
+    assert [s["code"] for s in sentences] == [False, True, False, False, False, False]
+    assert [s["item"] for s in sentences] == [False, False, True, True, False, False]
+
+
+@given(st.text(st.characters(), min_size=1, max_size=60), st.text(max_size=20))
+def test_any_text_can_be_shown(text, prompt):
+    one = response(text, (0.1, 0.2), (0.5, 0.5), spans=(Span(0, len(text)),), tokens=(1,), prompt=prompt)
+    json.dumps(heatmap_value(ScoredPair("", one, one)), ensure_ascii=False).encode("utf-8")
+
+
+def test_the_template_takes_no_data():
+    heatmap = PairHeatmap()
+    assert heatmap.html_template == '<div class="pair-heatmap"></div>'
+    assert "${" not in heatmap.css_template
+    assert "{{" not in heatmap.css_template
+    assert "innerHTML" not in heatmap.js_on_load
+    assert "insertAdjacentHTML" not in heatmap.js_on_load
+
+
+# Charts and table
+
+
+@pytest.mark.parametrize("one", [PAIR.a, PAIR.b, long_response(40)])
+def test_the_waterfall_adds_up_to_the_score(one):
+    figure = charts.waterfall("A", one, (-1.0, 1.0))
+    bars = figure.data[0]
+    assert list(bars.measure) == ["relative"] * (len(bars.y) - 1) + ["total"]
+    assert sum(bars.y[:-1]) == pytest.approx(one.score, abs=1e-9)
+    assert bars.y[-1] == one.score
+    assert bars.y[0] == one.contributions[0]
+    assert figure.layout.xaxis.ticktext[0] == "prompt"
+
+
+def test_a_long_waterfall_keeps_the_largest_in_their_place():
+    one = long_response(40)
+    names = [name for name, _, _ in charts.terms(one)]
+    largest = sorted(range(1, 41), key=lambda i: abs(one.contributions[i]))[-10:]
+    assert names == ["prompt", *map(str, sorted(largest)), "30 others"]
+
+
+def test_both_waterfalls_share_a_range_that_holds_every_step():
+    low, high = charts.shared_range(PAIR)
+    for one in (PAIR.a, PAIR.b):
+        steps = [math.fsum(one.contributions[: i + 1]) for i in range(len(one.contributions))]
+        assert low < min(0, *steps)
+        assert max(0, *steps) < high
+
+
+def test_the_residual_is_printed():
+    off = response(score=response().score + 2e-4)
+    assert charts.residual(off) == pytest.approx(2e-4)
+    assert charts.residual_line("A", off).endswith("residual 2e−04")
+
+
+def test_labels_of_the_chart_carry_no_markup():
+    one = response("<a href=x>Hi</a>.", (0.1, 0.2), (0.5, 0.5))
+    assert charts.waterfall("A", one, (-1.0, 1.0)).data[0].customdata[1] == "&lt;a href=x&gt;Hi&lt;/a&gt;."
+
+
+def test_the_table_has_every_term_and_adds_up():
+    rows = charts.table_rows(PAIR)
+    assert {len(row) for row in rows} == {len(charts.TABLE_HEADERS)}
+    assert [row[:2] for row in rows[:5]] == [
+        ["A", "prompt"],
+        *(["A", f"sentence {i}"] for i in (1, 2, 3)),
+        ["A", "score"],
+    ]
+    numbers = [float(row[7].replace("−", "-")) for row in rows[:5]]
+    assert sum(numbers[:4]) == pytest.approx(numbers[4], abs=4e-4)
+
+
+# The page and its start
+
+
+class FixedScorer:
+    """Stands for a model: a given answer or error for any pair."""
+
+    model_info, segmenter_info = MODEL, SEGMENTER
+
+    def __init__(self, answer):
+        self.answer = answer
+
+    def score(self, items):
+        if isinstance(self.answer, Exception):
+            raise self.answer
+        return [self.answer]
+
+
+def test_missing_fields_are_named():
+    assert check_input("p", "a", "b") is None
+    said = check_input(" ", "", "b")
+    assert "the prompt is only white space, response A is empty" in said
+    with pytest.raises(SentrmError, match="response B is empty"):
+        score_texts(FixedScorer(PAIR), "p", "a", "")
+
+
+def test_an_error_of_the_scorer_speaks_of_the_responses_by_their_names_here():
+    scorer = FixedScorer(EncodingError("rejected of pair 1: the first sentence has 999 tokens."))
+    with pytest.raises(SentrmError, match=r"Response B: the first sentence has 999 tokens\."):
+        score_texts(scorer, "p", "a", "b")
+
+
+def test_numbers_that_are_not_finite_are_refused():
+    broken = ScoredPair("", response(contributions=(0.0, math.nan, 0.0, 0.0)), PAIR.b)
+    with pytest.raises(SentrmError, match="not finite"):
+        score_texts(FixedScorer(broken), "p", "a", "b")
+
+
+def test_building_the_app_scores_nothing():
+    examples = read_examples(ROOT / "assets/examples.jsonl")
+
+    async def build():  # where no event loop runs, gradio opens some and leaves them open
+        return build_app(FixedScorer(AssertionError("scored")), examples)
+
+    app = asyncio.run(build())
+    assert app.title == "sentrm"
+    assert not app.analytics_enabled
+
+
+def test_the_look_names_no_other_host():
+    options = launch_options()
+    assert options["theme"]._stylesheets == []
+    assert "//" not in re.sub(r"/\*.*?\*/", "", options["head"], flags=re.DOTALL)
+    for file in (ROOT / "sentrm/ui").glob("heatmap.*"):
+        assert "http" not in file.read_text(encoding="utf-8").replace("colorbrewer2.org", "")
+
+
+def run_app(*flags: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, str(ROOT / "app.py"), *flags],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env={**os.environ, "HF_HUB_OFFLINE": "1", **environment},
+    )
+
+
+def test_help_shows_every_flag_with_its_default():
+    shown = run_app("--help", GRADIO_SERVER_NAME="0.0.0.0", GRADIO_SERVER_PORT="7999", COLUMNS="200").stdout
+    for flag in ("model", "host", "port", "segmenter", "device", "dtype", "max-length"):
+        assert f"--{flag}" in shown
+    assert "(0.0.0.0)" in shown
+    assert "(7999)" in shown
+    assert "demo-model" in shown
+
+
+def test_a_model_that_is_none_ends_with_one_line(tmp_path):
+    for folder in (tmp_path / "absent", tmp_path):
+        ended = run_app("--model", str(folder), "--port", "0")
+        assert ended.returncode == 2
+        assert ended.stderr.count("\n") == 1
+        assert str(folder) in ended.stderr
+
+
+def test_a_port_in_use_ends_with_one_line():
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        ended = run_app("--port", str(port))
+    assert ended.returncode == 2
+    assert ended.stderr.count("\n") == 1
+    assert f"cannot listen on 127.0.0.1:{port}" in ended.stderr
+    assert "--port" in ended.stderr
