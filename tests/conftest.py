@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # a test that reaches for the hub fails at once
@@ -16,6 +17,7 @@ from transformers import (
     BertConfig,
     GPTNeoXConfig,
     LlamaConfig,
+    LlamaModel,
     PreTrainedTokenizerFast,
     Qwen3Config,
 )
@@ -86,3 +88,43 @@ def model_dir(tokenizer: PreTrainedTokenizerFast, tmp_path_factory: pytest.TempP
     tiny_model(median_reward=0.05).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def backbone_dir(tokenizer: PreTrainedTokenizerFast, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A saved bare backbone with a tokenizer that knows neither a marker nor a chat template: where training starts."""
+    folder = tmp_path_factory.mktemp("backbone") / "tiny-llama"
+    torch.manual_seed(0)
+    LlamaModel(BACKBONES["llama"]).save_pretrained(folder)
+    bare = PreTrainedTokenizerFast(
+        tokenizer_object=Tokenizer.from_str(tokenizer.backend_tokenizer.to_str()),
+        pad_token="<pad>",
+        bos_token="<s>",
+        eos_token="</s>",
+    )
+    bare.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def pairs_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Preference pairs a tiny model can learn: the rejected response holds one rude sentence, at a varying place."""
+    good = ["Boil it for nine minutes.", "Older eggs peel more easily.", "Then add water.", "I hope this helps."]
+    rude = "What a silly question!"
+    rows = []
+    for i in range(120):
+        kept = [good[(i + k) % 4] for k in range(2 + i % 2)]
+        spoiled = [*kept[: i % 3], rude, *kept[i % 3 :]]
+        rows.append({"prompt": f"How do I boil {i} eggs?", "chosen": " ".join(kept), "rejected": " ".join(spoiled)})
+    file = tmp_path_factory.mktemp("pairs") / "eggs.jsonl"
+    file.write_text("\n".join(map(json.dumps, rows)))
+    return file
+
+
+@pytest.fixture(scope="session")
+def train_flags(backbone_dir: Path, pairs_file: Path) -> list[str]:
+    """A run of `python -m training.train` of a few seconds, without its output folder."""
+    flags = {"backbone": backbone_dir, "data": pairs_file, "segmenter": "rules", "max_length": 128, "seed": 3}
+    flags |= {"per_device_train_batch_size": 8, "gradient_accumulation_steps": 1, "learning_rate": 0.02}
+    flags |= {"num_train_epochs": 3, "save_steps": 20, "disable_tqdm": True}
+    return [part for name, value in flags.items() for part in (f"--{name}", str(value))]

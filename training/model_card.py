@@ -99,7 +99,8 @@ def _recipe(config: TrainConfig, metrics: dict[str, Any]) -> list[str]:
         "",
         f"Seed {config.seed}, {metrics['train_pairs']} pairs, {config.num_train_epochs:g} epochs, "
         f"{metrics['steps']} steps of {per_step} pairs, learning rate {config.learning_rate:g} "
-        f"({SchedulerType(config.lr_scheduler_type).value}), {'bf16' if config.bf16 else 'fp32'}, {metrics['train_seconds'] / 60:.0f} minutes. Training loss "
-        f"{metrics['train_loss']:.4f}. Truncation in training: {counts}.",
+        f"({SchedulerType(config.lr_scheduler_type).value}), {'bf16' if config.bf16 else 'fp32'}, "
+        f"{metrics['train_seconds'] / 60:.0f} minutes. Training loss {metrics['train_loss']:.4f}. "
+        f"Truncation in training: {counts}.",
         "",
     ]

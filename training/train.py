@@ -107,7 +107,9 @@ class TrainConfig(TrainingArguments):
     save_strategy: str = "steps"
     save_total_limit: int | None = 2
     remove_unused_columns: bool = False
-    report_to: str | list[str] | None = field(default="none", metadata={"help": "Trackers: tensorboard, wandb, …"})
+    report_to: None | str | list[str] = field(  # noqa: RUF036  (the parser reads them in this order)
+        default="none", metadata={"help": "Trackers: tensorboard, wandb, …"}
+    )
 
     def __post_init__(self) -> None:
         if not self.backbone or not self.data or not self.output_dir:

@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[2]
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # not longer: while Playwright runs, its event loop is the thread's
 def browser() -> Iterator[Browser]:
     with sync_playwright() as playwright:
         found = next(filter(None, map(shutil.which, NAMES)), None) or playwright.chromium.executable_path

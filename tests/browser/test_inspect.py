@@ -136,6 +136,13 @@ def test_layout_and_palette_change_at_once_and_keep_the_structure(open_page):
         assert left[0] < left[1]
 
 
+def test_a_right_to_left_response_is_laid_out_from_the_right(open_page):
+    page = open_page()
+    fill_and_score(page, "لماذا البحر مالح؟", "تذيب مياه الأمطار المعادن من الصخور.", "It is salt.")
+    directions = page.locator(".pair-heatmap .line").evaluate_all("lines => lines.map((line) => line.dir)")
+    assert directions == ["rtl", "ltr"]
+
+
 def test_markup_in_the_fields_stays_text(open_page):
     page = open_page()
     fill_and_score(page, MARKUP, MARKUP, "LaTeX: $\\frac{1}{2}$ and $$x^2$$.")

@@ -1,0 +1,205 @@
+"""Losses and figures by hand; whole runs on data that a tiny model can learn."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file
+from transformers import LlamaModel
+
+from sentrm.errors import PreferenceDataError, SentrmError
+from sentrm.preferences import load_preferences
+from sentrm.scoring import Scorer
+from training.data import DataSource, collate, is_held_out, load_mixture
+from training.metrics import accuracy, expected_calibration_error, summary, wilson_interval
+from training.train import main, parse
+from training.trainer import bradley_terry
+
+ROOT = Path(__file__).parents[1]
+
+
+def test_bradley_terry_by_hand():
+    chosen, rejected = torch.tensor([2.0, -1.0]), torch.tensor([0.5, 1.0])
+    expected = (math.log(1 + math.exp(-1.5)) + math.log(1 + math.exp(2.0))) / 2
+    assert bradley_terry(chosen, rejected).item() == pytest.approx(expected)
+    with_margin = (math.log(1 + math.exp(-1.0)) + math.log(1 + math.exp(2.25))) / 2
+    assert bradley_terry(chosen, rejected, torch.tensor([0.5, 0.25])).item() == pytest.approx(with_margin)
+    assert bradley_terry(chosen, rejected, centering=0.1).item() == pytest.approx(expected + 0.1 * (2.5**2 + 0) / 2)
+
+
+def test_figures_by_hand():
+    margins = [1.0, -1.0, 0.0, 2.0]
+    assert accuracy(margins) == 0.5  # a tie is wrong
+    # Wilson for 8 of 10: the textbook's (0.4902, 0.9433).
+    assert wilson_interval(0.8, 10) == pytest.approx((0.4902, 0.9433), abs=1e-4)
+    assert wilson_interval(1.0, 20)[1] == pytest.approx(1.0)
+    # Confidences 0.7311 (bin 4: one right, one wrong), 0.5 (bin 0: wrong) and 0.8808 (bin 7: right).
+    expected = 0.5 * abs(0.5 - 0.731059) + 0.25 * 0.5 + 0.25 * (1 - 0.880797)
+    assert expected_calibration_error(margins) == pytest.approx(expected, abs=1e-5)
+    assert summary(margins)["pairs"] == 4
+    assert summary(margins)["margin"] == 0.5
+
+
+def test_the_held_out_tenth_is_the_documented_rule():
+    prompts = [f"How do I boil {i} eggs?" for i in range(2000)]
+    expected = [int(hashlib.sha256(prompt.encode()).hexdigest(), 16) % 10 == 0 for prompt in prompts]
+    assert [is_held_out(prompt) for prompt in prompts] == expected
+    assert 150 < sum(expected) < 250
+
+
+def test_no_prompt_stands_on_both_sides_and_caps_are_seeded(pairs_file, tmp_path):
+    shutil.copy(pairs_file, tmp_path / "again.jsonl")
+    sources = [DataSource(pairs_file.name), DataSource(str(tmp_path / "again.jsonl"), pairs=30)]
+    train, held_out, counts = load_mixture(sources, str(pairs_file.parent), {}, seed=1, strict=False)
+    assert not {pair.split_key for pair in train} & {pair.split_key for pair in held_out}
+    assert all(is_held_out(pair.prompt) for pair in held_out)
+    assert [count.train for count in counts] == [120 - counts[0].held_out, 30]
+    assert len(held_out) == 2 * counts[0].held_out > 0
+    assert {pair.source for pair in train} == {"eggs", "again"}
+    assert load_mixture(sources, str(pairs_file.parent), {}, seed=1, strict=False)[0] == train
+    assert load_mixture(sources, str(pairs_file.parent), {}, seed=2, strict=False)[0] != train
+    with pytest.raises(PreferenceDataError):
+        load_mixture([DataSource("missing.jsonl")], str(tmp_path), {}, seed=1, strict=False)
+
+
+def test_collate_puts_the_chosen_rows_first():
+    rows = [
+        {
+            "chosen_ids": [1, 2, 3],
+            "chosen_boundaries": [0, 2],
+            "rejected_ids": [4],
+            "rejected_boundaries": [0],
+            "margin": 1.0,
+        },
+        {
+            "chosen_ids": [5, 6],
+            "chosen_boundaries": [0, 1],
+            "rejected_ids": [7, 8],
+            "rejected_boundaries": [1],
+            "margin": 0.0,
+        },
+    ]
+    batch = collate(rows)
+    assert batch["input_ids"].tolist() == [[1, 2, 3], [5, 6, 0], [4, 0, 0], [7, 8, 0]]
+    assert batch["attention_mask"].sum(1).tolist() == [3, 2, 1, 2]
+    assert batch["boundaries"].tolist() == [[0, 2], [0, 1], [0, -1], [1, -1]]
+    assert batch["margin"].tolist() == [1.0, 0.0]
+
+
+def test_flags_win_over_the_recipe_and_mistakes_are_told(tmp_path, train_flags):
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text("backbone: some/backbone\nlearning_rate: 0.5\ndata: [{path: a.jsonl, pairs: 3}]\nseed: 7\n")
+    config = parse(["--recipe", str(recipe), "--output", str(tmp_path), "--learning_rate", "0.1"])
+    assert (config.learning_rate, config.seed, config.backbone) == (0.1, 7, "some/backbone")
+    assert config.sources == [DataSource("a.jsonl", pairs=3)]
+    # The paper's settings, where neither says otherwise.
+    paper = parse(["--backbone", "b", "--data", "d", "--output", "o"])
+    assert paper.learning_rate == 3e-6
+    assert paper.per_device_train_batch_size * paper.gradient_accumulation_steps == 256
+    assert (paper.adam_beta1, paper.adam_beta2, paper.max_grad_norm) == (0.9, 0.95, 1.0)
+
+    recipe.write_text("backbone: b\nlearning_speed: 3\n")
+    with pytest.raises(SentrmError, match="unknown entries: .*learning_speed"):
+        parse(["--recipe", str(recipe)])
+    with pytest.raises(SentrmError, match="cannot read the recipe"):
+        parse(["--recipe", str(tmp_path / "none.yaml")])
+    with pytest.raises(SentrmError, match="a run needs --backbone, --data and --output"):
+        parse(["--backbone", "b"])
+    for flag, value in (("aggregator", "sum"), ("save_dtype", "int8"), ("compare", "folder")):
+        with pytest.raises(SentrmError, match=f"--{flag} is '{value}'; expected"):
+            parse([*train_flags, "--output", "o", f"--{flag}", value])
+
+
+def test_the_bundled_models_recipe_trains_on_no_evaluation_set():
+    recipe = yaml.safe_load((ROOT / "training/recipes/demo.yaml").read_text())
+    names = {source["path"].split(".")[0] for source in recipe["data"]}
+    assert not names & {"pandalm_test", "hhh_alignment"}
+    assert all(source["licence"] and source["origin"] for source in recipe["data"])
+
+
+@pytest.fixture(scope="module")
+def trained(train_flags, tmp_path_factory) -> Path:
+    output = tmp_path_factory.mktemp("trained") / "eggs-model"
+    assert main([*train_flags, "--output", str(output)]) == 0
+    return output
+
+
+@pytest.mark.slow
+def test_a_run_learns_saves_and_reports_what_it_measured(trained, pairs_file):
+    metrics = json.loads((trained / "metrics.json").read_text())
+    figures = metrics["held_out"]["eggs-model"]["all"]
+    held_out = [pair for pair in load_preferences(pairs_file).pairs if is_held_out(pair.split_key)]
+    scorer = Scorer.from_pretrained(trained)
+    scored = scorer.score(held_out)
+    assert figures["pairs"] == len(held_out)
+    assert figures["accuracy"] == sum(pair.margin > 0 for pair in scored) / len(scored)
+    assert figures["accuracy"] > 0.9
+    rewards = sorted(reward for pair in scored for side in (pair.a, pair.b) for reward in side.rewards[1:])
+    assert rewards[0] <= scorer.model_info.median_reward <= rewards[-1]
+    assert scorer.model_info.median_reward == pytest.approx(metrics["median_reward"])
+    assert metrics["held_out"]["always longer"]["all"]["accuracy"] == 0.0  # the rejected one has a sentence more
+
+    card = (trained / "README.md").read_text()
+    front = yaml.safe_load(card.split("---")[1])
+    assert front["library_name"] == "transformers"
+    assert f"| eggs | {len(held_out)} | {100 * figures['accuracy']:.1f} (" in card
+    assert metrics["command"] in card
+    assert f"| {120 - len(held_out)} | {len(held_out)} | 0 |" in card
+
+
+@pytest.mark.slow
+def test_the_rude_sentence_gets_the_lowest_reward(trained, pairs_file):
+    held_out = [pair for pair in load_preferences(pairs_file).pairs if is_held_out(pair.split_key)]
+    hits = []
+    for pair in Scorer.from_pretrained(trained).score(held_out):
+        lowest = min(range(len(pair.b.spans)), key=lambda i: pair.b.rewards[i + 1])
+        hits.append("silly" in pair.b.sentences[lowest])
+    assert sum(hits) > 0.8 * len(hits)
+
+
+@pytest.mark.slow
+def test_every_trained_parameter_changed(trained, backbone_dir):
+    after = load_file(trained / "model.safetensors")
+    before = LlamaModel.from_pretrained(backbone_dir).state_dict()
+    for name, weight in before.items():
+        ours = after[f"backbone.{name}"][: len(weight)]  # the embedding grew by the marker
+        assert not torch.equal(ours, weight), name
+    assert len(after["backbone.embed_tokens.weight"]) >= len(before["embed_tokens.weight"])
+    assert {name.split(".")[0] for name in after} == {"backbone", "value_head", "aggregator"}
+    assert after["value_head.bias"].abs().item() > 0
+
+
+@pytest.mark.slow
+def test_resuming_gives_the_weights_of_the_unbroken_run(trained, train_flags, tmp_path, capsys):
+    output = tmp_path / "resumed"
+    output.mkdir()
+    last = max(int(folder.name.split("-")[1]) for folder in trained.glob("checkpoint-*"))
+    earlier = min(trained.glob("checkpoint-*"), key=lambda folder: int(folder.name.split("-")[1]))
+    assert int(earlier.name.split("-")[1]) < last
+    shutil.copytree(earlier, output / earlier.name)
+    assert main([*train_flags, "--output", str(output)]) == 2  # an earlier run is not overwritten unasked
+    assert "Pass --resume" in capsys.readouterr().err
+    assert main([*train_flags, "--output", str(output), "--resume"]) == 0
+    whole, resumed = (load_file(folder / "model.safetensors") for folder in (trained, output))
+    for name, weight in whole.items():
+        torch.testing.assert_close(resumed[name], weight, rtol=0, atol=1e-5)
+
+    assert main([*train_flags, "--output", str(tmp_path / "new"), "--resume"]) == 2
+    assert "holds no checkpoint" in capsys.readouterr().err
+
+
+def test_a_run_that_cannot_start_says_why(train_flags, tmp_path, capsys):
+    few = tmp_path / "few.jsonl"
+    few.write_text('{"prompt": "p", "chosen": "a", "rejected": "b"}\n')
+    flags = [*train_flags, "--output", str(tmp_path / "out")]
+    assert main([*flags, "--data", str(few)]) == 2
+    assert "held out; expected at least one of each" in capsys.readouterr().err
+    assert main([*flags, "--max_length", "4096"]) == 2
+    assert "the backbone has 512 positions" in capsys.readouterr().err
