@@ -29,8 +29,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sentrm.errors import PreferenceDataError
-from sentrm.results import Message, Prompt
+from .errors import PreferenceDataError
+from .results import Message, Prompt
 
 FIELDS = ("prompt", "chosen", "rejected", "id", "margin", "source", "subset", "context")
 OTHER_PROMPTS = ("question", "instruction", "query", "input")  # names that say: there is a prompt, it is not implicit

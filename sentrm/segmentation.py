@@ -18,8 +18,8 @@ from typing import Any
 
 import sentencex
 
-from sentrm.errors import SegmenterError
-from sentrm.results import Span
+from .errors import SegmenterError
+from .results import Span
 
 _FORMS = "Write 'rules', 'rules:LANGUAGE', 'sat:NAME@THRESHOLD' or 'sat:/FOLDER@THRESHOLD', e.g. 'sat:sat-3l@0.2'."
 

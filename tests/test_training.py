@@ -106,7 +106,7 @@ def test_flags_win_over_the_recipe_and_mistakes_are_told(tmp_path, train_flags):
     assert (paper.adam_beta1, paper.adam_beta2, paper.max_grad_norm) == (0.9, 0.95, 1.0)
 
     recipe.write_text("backbone: b\nlearning_speed: 3\n")
-    with pytest.raises(SentrmError, match="unknown entries: .*learning_speed"):
+    with pytest.raises(SentrmError, match=r"unknown entries: .*learning_speed"):
         parse(["--recipe", str(recipe)])
     with pytest.raises(SentrmError, match="cannot read the recipe"):
         parse(["--recipe", str(tmp_path / "none.yaml")])

@@ -9,8 +9,8 @@ import html
 import math
 from typing import TYPE_CHECKING
 
-from sentrm.results import ScoredPair, ScoredResponse
-from sentrm.ui.words import MINUS, counted, percent, plain, signed, visible
+from ..results import ScoredPair, ScoredResponse
+from .words import MINUS, counted, percent, plain, signed, visible
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go

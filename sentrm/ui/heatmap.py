@@ -20,8 +20,8 @@ from typing import Any
 import gradio as gr
 from gradio.component_meta import ComponentMeta
 
-from sentrm.results import ScoredPair, ScoredResponse
-from sentrm.ui.words import counted, margin_line, percent, plain, signed, verdict, visible
+from ..results import ScoredPair, ScoredResponse
+from .words import counted, margin_line, percent, plain, signed, verdict, visible
 
 # ColorBrewer 2.0 (Cynthia Brewer, colorbrewer2.org), the inner seven of the nine-class diverging ramps, below to above.
 PALETTES = {

@@ -14,15 +14,15 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
-from sentrm.errors import SentrmError
-from sentrm.preferences import PreferencePair
-from sentrm.results import ModelInfo, ScoredPair, SegmenterInfo
-from sentrm.ui.charts import TABLE_HEADERS, residual_line, shared_range, table_rows, waterfall
-from sentrm.ui.heatmap import PairHeatmap, heatmap_value, message_value
-from sentrm.ui.words import counted
+from ..errors import SentrmError
+from ..preferences import PreferencePair
+from ..results import ModelInfo, ScoredPair, SegmenterInfo
+from .charts import TABLE_HEADERS, residual_line, shared_range, table_rows, waterfall
+from .heatmap import PairHeatmap, heatmap_value, message_value
+from .words import counted
 
 if TYPE_CHECKING:
-    from sentrm.scoring import Scorer
+    from ..scoring import Scorer
 
 HOW_TO_READ = """<h2>How to read this</h2>
 <p><b>Colour</b> is the reward: how far a sentence moved the model's running value, measured from its median

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from sentrm.results import Prompt
-
 MINUS = "\u2212"
 
 
@@ -72,10 +70,3 @@ def _visible_character(character: str) -> str:
     if character >= "\ud800":
         return "\ufffd"
     return "\u2421" if character == "\x7f" else chr(0x2400 + ord(character))
-
-
-def prompt_text(prompt: Prompt) -> str:
-    """A prompt as one text: a chat shows who speaks."""
-    if isinstance(prompt, str):
-        return prompt
-    return "\n\n".join(f"{message['role']}: {message['content']}" for message in prompt)

@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -43,13 +43,13 @@ def long_model_dir(model_dir: Path, tmp_path_factory: pytest.TempPathFactory) ->
     return folder
 
 
-@pytest.fixture(scope="session")
-def app_url(long_model_dir: Path) -> Iterator[str]:
-    """Where `python app.py --model <the tests' tiny model>` serves."""
+@contextmanager
+def serving(model: Path) -> Iterator[str]:
+    """Where `python app.py --model <model>` serves."""
     with closing(socket.socket()) as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    command = [sys.executable, "app.py", "--model", str(long_model_dir), "--port", str(port)]
+    command = [sys.executable, "app.py", "--model", str(model), "--port", str(port)]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
         assert process.stdout is not None
         said = ""
@@ -62,6 +62,12 @@ def app_url(long_model_dir: Path) -> Iterator[str]:
         yield f"http://127.0.0.1:{port}"
         process.terminate()
         process.stdout.read()
+
+
+@pytest.fixture(scope="session")
+def app_url(long_model_dir: Path) -> Iterator[str]:
+    with serving(long_model_dir) as url:
+        yield url
 
 
 @pytest.fixture
