@@ -125,7 +125,7 @@ class Encoder:
         return before, after
 
     def _tokenize(self, text: str) -> list[int]:
-        return self.tokenizer(_SURROGATES.sub("\ufffd", text), add_special_tokens=False)["input_ids"]
+        return self.tokenizer(_SURROGATES.sub("\ufffd", text), add_special_tokens=False, verbose=False)["input_ids"]
 
     def _sentence_ends(self, response: str, spans: Sequence[Span]) -> tuple[list[int], list[int]]:
         """Token ids of the response (T,) and how many of them belong to the first i sentences (N,).
@@ -138,6 +138,7 @@ class Encoder:
             add_special_tokens=False,
             return_offsets_mapping=True,
             split_special_tokens=True,
+            verbose=False,  # no warning about length: what is too long is cut and counted here
         )
         ids, offsets = encoding["input_ids"], encoding["offset_mapping"]
         ends, token = [], 0

@@ -12,6 +12,7 @@ import torch
 from huggingface_hub.errors import HFValidationError
 from safetensors import SafetensorError
 from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerBase
+from transformers.utils import CONFIG_NAME, cached_file
 
 from .batching import buckets, pad
 from .configuration import SentenceRewardConfig
@@ -212,12 +213,10 @@ def _device(name: str) -> torch.device:
 
 
 def _revision(name_or_path: str | Path) -> str:
-    """Digest of a local folder's configuration and weights; a hub id is its own revision."""
-    folder = Path(name_or_path)
-    if not folder.is_dir():
-        return str(name_or_path)
+    """Digest of the configuration and weights, the same for a hub id and a copy of it."""
+    config_file = str(cached_file(str(name_or_path), CONFIG_NAME))
     digest = hashlib.sha256()
-    for file in [folder / "config.json", *sorted(folder.glob("*.safetensors"))]:
+    for file in [Path(config_file), *sorted(Path(config_file).parent.glob("*.safetensors"))]:
         with file.open("rb") as stream:
             digest.update(hashlib.file_digest(stream, "sha256").digest())
     return digest.hexdigest()[:12]

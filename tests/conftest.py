@@ -1,4 +1,4 @@
-"""Tokenizers and 10k-parameter models of several architectures, built in-process: no network, no hub."""
+"""A tokenizer, a saved model, a backbone and preference pairs, made in-process: no network, no hub."""
 
 from __future__ import annotations
 
@@ -12,32 +12,15 @@ from pathlib import Path
 
 import pytest
 import torch
+from tiny import BACKBONES, tiny_model
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import (
-    BertConfig,
-    GPTNeoXConfig,
-    LlamaConfig,
-    LlamaModel,
-    PreTrainedTokenizerFast,
-    Qwen3Config,
-)
+from transformers import LlamaModel, PreTrainedTokenizerFast
 
 from sentrm.configuration import SentenceRewardConfig
 from sentrm.encoding import PLAIN_CHAT_TEMPLATE
-from sentrm.modeling import SentenceRewardModel
 
 torch.set_num_threads(2)
 
-WIDTH = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
-VOCABULARY = 512
-BACKBONES = {
-    "llama": LlamaConfig(**WIDTH, vocab_size=VOCABULARY, num_key_value_heads=1, max_position_embeddings=512),
-    "qwen3": Qwen3Config(
-        **WIDTH, vocab_size=VOCABULARY, num_key_value_heads=1, head_dim=8, max_position_embeddings=512
-    ),
-    "gpt_neox": GPTNeoXConfig(**WIDTH, vocab_size=VOCABULARY, max_position_embeddings=512),
-    "bert": BertConfig(**WIDTH, vocab_size=VOCABULARY, max_position_embeddings=512, is_decoder=True),
-}
 CORPUS = [
     "The cold shock stops the cooking and loosens the shell. Older eggs peel more easily than fresh ones.",
     "user: How do I boil an egg? assistant: Boil it for nine minutes, then move it to ice water!",
@@ -63,22 +46,6 @@ def tokenizer() -> PreTrainedTokenizerFast:
     fast.add_special_tokens({"additional_special_tokens": [SentenceRewardConfig.marker_token]})
     fast.chat_template = PLAIN_CHAT_TEMPLATE
     return fast
-
-
-def tiny_model(architecture: str = "llama", **config: object) -> SentenceRewardModel:
-    """A random model, the same at every call, with a head and attention wide awake: no two boundaries are alike."""
-    torch.manual_seed(0)
-    full = SentenceRewardConfig(
-        backbone_config=BACKBONES[architecture],
-        max_length=config.pop("max_length", 256),
-        segmenter={"backend": "rules", "name": "en", "threshold": None},
-        **config,
-    )
-    model = SentenceRewardModel(full).eval()
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.add_(0.3 * torch.randn_like(parameter))
-    return model
 
 
 @pytest.fixture(scope="session")

@@ -6,9 +6,9 @@ import functools
 import itertools
 
 import pytest
-from conftest import tiny_model
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tiny import tiny_model
 from transformers import PreTrainedTokenizerFast
 
 from sentrm.configuration import SentenceRewardConfig

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import BACKBONES, tiny_model
+from tiny import BACKBONES, tiny_model
 from transformers import AutoConfig, AutoModel, BertConfig, BertModel, LlamaConfig, LlamaModel, T5Config
 
 from sentrm.aggregation import AGGREGATORS

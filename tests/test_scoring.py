@@ -8,7 +8,7 @@ import math
 
 import pytest
 import torch
-from conftest import tiny_model
+from tiny import tiny_model
 from transformers import LlamaConfig, LlamaModel
 
 from sentrm import cli

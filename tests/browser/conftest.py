@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -62,6 +62,11 @@ def serving(model: Path) -> Iterator[str]:
         yield f"http://127.0.0.1:{port}"
         process.terminate()
         process.stdout.read()
+
+
+@pytest.fixture(scope="session")
+def serve() -> Callable[[Path], AbstractContextManager[str]]:
+    return serving
 
 
 @pytest.fixture(scope="session")

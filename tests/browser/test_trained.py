@@ -11,13 +11,11 @@ from sentrm.preferences import PreferencePair
 from sentrm.scoring import Scorer
 from training.train import main
 
-from .conftest import serving
-
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
 
 def test_a_model_trained_here_is_opened_and_points_at_the_rude_sentence(
-    browser: Browser, train_flags: list[str], tmp_path: Path
+    browser: Browser, serve, train_flags: list[str], tmp_path: Path
 ):
     folder = tmp_path / "freshly-trained"
     assert main([*train_flags, "--output", str(folder)]) == 0
@@ -25,7 +23,7 @@ def test_a_model_trained_here_is_opened_and_points_at_the_rude_sentence(
     rude = f"{polite} What a silly question!"
     (expected,) = Scorer.from_pretrained(folder).score([PreferencePair(prompt, chosen=polite, rejected=rude)])
 
-    with serving(folder) as url:
+    with serve(folder) as url:
         page = browser.new_page()
         page.goto(url)
         expect(page.locator(".page-head")).to_contain_text("model: freshly-trained")
