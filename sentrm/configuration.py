@@ -25,8 +25,10 @@ class SentenceRewardConfig(PreTrainedConfig):
             sentence (the paper), or "offset", the last token of each.
         marker_token: the text of that special token.
         segmenter: `SegmenterSpec.to_dict()`, the paper's by default; a model is scored with this one unless asked.
+        segmenter_revision: package and version (and weights) that cut the training data; None if it is not known.
         max_length: most tokens one prompt and response may take, markers included.
-        median_reward: median sentence reward on held-out rows, logits; the baseline a heatmap is centred on.
+        median_reward: median sentence reward on held-out rows, logits; the baseline a heatmap is centred
+            on; None if it was not measured.
 
     Raises:
         SentrmError: for a boundary mode that does not exist.
@@ -45,7 +47,8 @@ class SentenceRewardConfig(PreTrainedConfig):
     marker_token: str = "<|sentence|>"
     segmenter: dict = field(default_factory=lambda: {"backend": "sat", "name": "sat-3l", "threshold": 0.2})
     max_length: int = 2048
-    median_reward: float = 0.0
+    segmenter_revision: str | None = None
+    median_reward: float | None = None
 
     def __post_init__(self, **kwargs: Any) -> None:
         super().__post_init__(**kwargs)

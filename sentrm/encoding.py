@@ -11,6 +11,7 @@ modes, so a sentence's tokens are what a language model would see.
 
 from __future__ import annotations
 
+import copy
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -56,6 +57,8 @@ class Encoder:
         if tokenizer.chat_template is None:
             raise EncodingError("the tokenizer has no chat template; set its own, or PLAIN_CHAT_TEMPLATE.")
         self.tokenizer = tokenizer
+        # Whether special tokens are split is state of the tokenizer, not of a call: threads would mix them up.
+        self.response_tokenizer = copy.deepcopy(tokenizer)
         self.max_length = max_length or config.max_length
         self.markers: list[int] = []  # ids placed at every boundary: one marker, or none
         if config.boundary == "marker":
@@ -70,8 +73,9 @@ class Encoder:
     def encode(self, prompt: Prompt, response: str, spans: Sequence[Span]) -> Encoded:
         """Encode one prompt and response.
 
-        A sequence that is too long loses whole sentences from the end of the response, and the prompt is cut on the
-        left to no less than half of the length; both are counted.
+        A prompt of more than half the length is cut on the left, whatever the response, so that both responses to it
+        are read after the same tokens; then a sequence that is too long loses whole sentences from the end of the
+        response. Both are counted.
 
         Args:
             prompt: a string (one user message) or chat messages.
@@ -88,8 +92,7 @@ class Encoder:
 
         room = self.max_length - len(suffix) - len(self.markers)  # for the prompt and the sentences with their markers
         costs = [end + len(self.markers) * i for i, end in enumerate(ends, 1)]  # tokens of the first i sentences
-        prompt_room = max(room - (costs[-1] if costs else 0), min(len(prompt_ids), self.max_length // 2))
-        cut = max(0, len(prompt_ids) - prompt_room)
+        cut = max(0, len(prompt_ids) - self.max_length // 2)
         if cut:
             head = 1 if prompt_ids[0] == self.tokenizer.bos_token_id else 0
             prompt_ids = prompt_ids[:head] + prompt_ids[head + cut :]
@@ -133,7 +136,7 @@ class Encoder:
         A token belongs to the sentence in which its last character stands. Special tokens written out in the text
         are read as plain text.
         """
-        encoding = self.tokenizer(
+        encoding = self.response_tokenizer(
             _SURROGATES.sub("\ufffd", response),
             add_special_tokens=False,
             return_offsets_mapping=True,

@@ -30,7 +30,7 @@ class ModelInfo:
     name: str
     revision: str  # digest of the weights and configuration
     aggregator: str
-    median_reward: float  # median sentence reward on the training run's held-out rows, logits
+    median_reward: float | None  # median sentence reward on the training run's held-out rows, logits, if measured
 
 
 @dataclass(frozen=True)

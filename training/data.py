@@ -14,7 +14,7 @@ from torch import Tensor, tensor
 
 from sentrm.batching import pad
 from sentrm.encoding import Encoder
-from sentrm.errors import EncodingError, PreferenceDataError
+from sentrm.errors import EncodingError
 from sentrm.preferences import PreferencePair, load_preferences
 from sentrm.segmentation import Segmenter
 
@@ -24,6 +24,7 @@ class DataSource:
     """One file of a training mixture, as it stands in a recipe."""
 
     path: str  # a file, relative to the data folder, or a hub id
+    split: str = "train"  # of a hub data set
     pairs: int | None = None  # at most so many training pairs, drawn by the seed; all if not given
     licence: str = ""  # for the model card
     origin: str = ""  # for the model card
@@ -50,15 +51,19 @@ def load_mixture(
 ) -> tuple[list[PreferencePair], list[PreferencePair], list[SourceCount]]:
     """Training pairs, held-out pairs and the counts; a pair's `source` is its file's name.
 
+    The hash of the raw prompt decides the side; a training pair whose prompt reads as a held-out one's is left out.
+
     Raises:
-        PreferenceDataError: if a source cannot be read, or a prompt stands on both sides.
+        PreferenceDataError: if a source cannot be read.
     """
     train: list[PreferencePair] = []
     held_out: list[PreferencePair] = []
     counts = []
     for source in sources:
         path = Path(folder) / source.path
-        data = load_preferences(path if path.exists() else source.path, columns=columns, strict=strict)
+        data = load_preferences(
+            path if path.exists() else source.path, columns=columns, split=source.split, strict=strict
+        )
         for problem in data.problems[:5]:
             print(f"{source.path}: row {problem.row} left out: {problem.reason}")
         name = Path(source.path).name.split(".")[0]
@@ -72,10 +77,14 @@ def load_mixture(
         counts.append(
             SourceCount(source, len(data.pairs) + len(data.problems), len(data.problems), len(ours), len(theirs))
         )
-    both = {pair.split_key for pair in train} & {pair.split_key for pair in held_out}
-    if both:
-        raise PreferenceDataError(f"{len(both)} prompts stand on both sides of the split, such as {min(both)[:80]!r}.")
-    return train, held_out, counts
+    tested = {_as_read(pair) for pair in held_out}
+    return [pair for pair in train if _as_read(pair) not in tested], held_out, counts
+
+
+def _as_read(pair: PreferencePair) -> tuple[tuple[str, str], ...]:
+    """The prompt as messages: files of different schemas may hold one prompt under different raw texts."""
+    messages = [{"role": "user", "content": pair.prompt}] if isinstance(pair.prompt, str) else pair.prompt
+    return tuple((message["role"], message["content"].strip()) for message in messages)
 
 
 def encode_pairs(

@@ -12,11 +12,22 @@ def accuracy(margins: Sequence[float] | np.ndarray) -> float:
     return float(np.mean(np.asarray(margins) > 0))
 
 
-def wilson_interval(share: float, n: int, z: float = 1.959964) -> tuple[float, float]:
-    """95% score interval of a share of n trials (Wilson 1927)."""
-    centre = (share + z**2 / (2 * n)) / (1 + z**2 / n)
-    half = z / (1 + z**2 / n) * np.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
-    return float(centre - half), float(centre + half)
+def resampled_accuracies(
+    margins: Sequence[float] | np.ndarray, prompts: Sequence[str] | np.ndarray, draws: int = 2000, seed: int = 0
+) -> np.ndarray:
+    """Accuracies of `draws` bootstrap samples of whole prompts: pairs of one prompt are no independent evidence
+    (cluster bootstrap, Cameron, Gelbach and Miller 2008). (draws,)"""
+    _, index = np.unique(np.asarray(prompts), return_inverse=True)
+    right = np.bincount(index, weights=np.asarray(margins) > 0)  # (prompts,)
+    pairs = np.bincount(index)  # (prompts,)
+    sample = np.random.default_rng(seed).integers(len(pairs), size=(draws, len(pairs)))
+    return right[sample].sum(1) / pairs[sample].sum(1)
+
+
+def interval(accuracies: np.ndarray) -> tuple[float, float]:
+    """The middle 95% of bootstrap samples."""
+    low, high = np.quantile(accuracies, (0.025, 0.975))
+    return float(low), float(high)
 
 
 def expected_calibration_error(margins: Sequence[float] | np.ndarray, bins: int = 10) -> float:
@@ -32,15 +43,37 @@ def expected_calibration_error(margins: Sequence[float] | np.ndarray, bins: int 
     return float(error)
 
 
-def summary(margins: Sequence[float] | np.ndarray) -> dict[str, float]:
-    """The figures a training run reports for one set of pairs."""
-    share = accuracy(margins)
-    low, high = wilson_interval(share, len(margins))
-    return {
-        "pairs": len(margins),
-        "accuracy": share,
-        "accuracy_low": low,
-        "accuracy_high": high,
-        "margin": float(np.mean(margins)),
-        "ece": expected_calibration_error(margins),
+def report(margins: Sequence[float], prompts: Sequence[str], sources: Sequence[str]) -> dict[str, dict[str, float]]:
+    """The figures of each source, of all pairs, and the unweighted mean of the sources.
+
+    Args:
+        margins, prompts, sources: (P,) of each pair.
+
+    Returns:
+        By source name, "all" and "mean of files": pairs, prompts, accuracy and its 95% interval, mean margin, ECE.
+        The mean has accuracy alone; where there are fewer than ten prompts there is no interval.
+    """
+    margin, prompt, source = np.asarray(margins, dtype=float), np.asarray(prompts), np.asarray(sources)
+    groups = {"all": np.ones(len(margin), dtype=bool)} | {name: source == name for name in sorted(set(sources))}
+    figures, samples = {}, {}
+    for name, inside in groups.items():
+        figures[name] = {
+            "pairs": int(inside.sum()),
+            "prompts": len(set(prompt[inside])),
+            "accuracy": accuracy(margin[inside]),
+            "margin": float(margin[inside].mean()),
+            "ece": expected_calibration_error(margin[inside]),
+        }
+        samples[name] = resampled_accuracies(margin[inside], prompt[inside])
+    files = [name for name in groups if name != "all"]
+    figures["mean of files"] = {
+        "pairs": len(margin),
+        "prompts": figures["all"]["prompts"],
+        "accuracy": float(np.mean([figures[name]["accuracy"] for name in files])),
     }
+    samples["mean of files"] = np.mean([samples[name] for name in files], axis=0)
+    for name, one in figures.items():
+        if one["prompts"] >= 10:
+            one["accuracy_low"], one["accuracy_high"] = interval(samples[name])
+    order = ["all", "mean of files", *files]
+    return {name: figures[name] for name in order}

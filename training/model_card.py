@@ -55,22 +55,29 @@ def _results(config: TrainConfig, metrics: dict[str, Any]) -> list[str]:
         "## Held-out accuracy",
         "",
         "Share of pairs whose chosen response scores higher (a tie is wrong), on the tenth of each file's prompts that",
-        "`int(sha256(prompt), 16) % 10 == 0` holds out; none of them was trained on. In brackets the 95% Wilson",
-        "interval. Longer and shorter are in characters. All columns are the same rows.",
+        "`int(sha256(prompt), 16) % 10 == 0` holds out; none of them was trained on. In brackets the 95% interval of a",
+        "bootstrap over prompts (2,000 draws), where there are at least ten. Longer and shorter are in characters.",
+        "All columns are the same rows.",
         "",
-        "| rows | pairs | " + " | ".join(systems) + " | ECE |",
-        "|---|--:|" + "--:|" * (len(systems) + 1),
+        "| rows | pairs | prompts | " + " | ".join(systems) + " | ECE |",
+        "|---|--:|--:|" + "--:|" * (len(systems) + 1),
     ]
-    for rows in ours:
+    for rows, figures in ours.items():
         cells = [_share(held_out[system][rows]) for system in systems]
-        lines.append(f"| {rows} | {ours[rows]['pairs']} | {' | '.join(cells)} | {ours[rows]['ece']:.3f} |")
-    return [*lines, ""]
+        ece = f"{figures['ece']:.3f}" if "ece" in figures else ""
+        lines.append(f"| {rows} | {figures['pairs']} | {figures['prompts']} | {' | '.join(cells)} | {ece} |")
+    return [*lines, "", f"Truncation of these rows: {_counts(metrics['held_out_truncation'])}.", ""]
 
 
 def _share(figures: dict[str, float]) -> str:
-    return (
-        f"{100 * figures['accuracy']:.1f} ({100 * figures['accuracy_low']:.1f} to {100 * figures['accuracy_high']:.1f})"
-    )
+    share = f"{100 * figures['accuracy']:.1f}"
+    if "accuracy_low" not in figures:
+        return share
+    return f"{share} ({100 * figures['accuracy_low']:.1f} to {100 * figures['accuracy_high']:.1f})"
+
+
+def _counts(counts: dict[str, int]) -> str:
+    return ", ".join(f"{name.replace('_', ' ')} {count}" for name, count in counts.items())
 
 
 def _data(counts: Sequence[SourceCount]) -> list[str]:
@@ -90,7 +97,6 @@ def _data(counts: Sequence[SourceCount]) -> list[str]:
 
 
 def _recipe(config: TrainConfig, metrics: dict[str, Any]) -> list[str]:
-    counts = "; ".join(f"{name.replace('_', ' ')}: {count}" for name, count in metrics["truncation"].items())
     per_step = config.per_device_train_batch_size * config.gradient_accumulation_steps
     return [
         "## Recipe",
@@ -101,6 +107,6 @@ def _recipe(config: TrainConfig, metrics: dict[str, Any]) -> list[str]:
         f"{metrics['steps']} steps of {per_step} pairs, learning rate {config.learning_rate:g} "
         f"({SchedulerType(config.lr_scheduler_type).value}), {'bf16' if config.bf16 else 'fp32'}, "
         f"{metrics['train_seconds'] / 60:.0f} minutes. Training loss {metrics['train_loss']:.4f}. "
-        f"Truncation in training: {counts}.",
+        f"Truncation in training: {_counts(metrics['truncation'])}.",
         "",
     ]

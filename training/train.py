@@ -38,7 +38,7 @@ from sentrm.scoring import DTYPES, Scorer
 from sentrm.segmentation import SegmenterSpec, load_segmenter
 
 from .data import DataSource, collate, encode_pairs, load_mixture
-from .metrics import summary
+from .metrics import report
 from .model_card import model_card
 from .trainer import RewardTrainer, pair_metrics
 
@@ -167,7 +167,7 @@ def parse(arguments: list[str]) -> TrainConfig:
 
 
 def prepare_tokenizer(config: TrainConfig) -> PreTrainedTokenizerBase:
-    """The backbone's tokenizer with a chat template, a pad token and, for boundary='marker', the marker."""
+    """The backbone's tokenizer with a chat template and, for boundary='marker', the marker token."""
     tokenizer = AutoTokenizer.from_pretrained(config.backbone)
     if tokenizer.bos_token is None:
         tokenizer.bos_token = tokenizer.cls_token
@@ -216,6 +216,8 @@ def train(config: TrainConfig, command: str) -> dict[str, Any]:
     pairs, held_out, counts = load_mixture(
         config.sources, config.data_folder, config.columns, config.seed, config.strict
     )
+    if config.use_margin and not any(pair.margin for pair in pairs):
+        raise SentrmError("--use_margin: no pair has a margin. Leave it out, or give data with a 'margin' column.")
     if not pairs or not held_out:
         raise SentrmError(
             f"{len(pairs)} pairs to train on and {len(held_out)} held out; expected at least one of each. A tenth of "
@@ -224,6 +226,7 @@ def train(config: TrainConfig, command: str) -> dict[str, Any]:
     tokenizer = prepare_tokenizer(config)
     model = build_model(config, tokenizer)
     segmenter = load_segmenter(SegmenterSpec.from_dict(model.config.segmenter))
+    model.config.segmenter_revision = segmenter.revision
     encoder = Encoder(tokenizer, model.config)
     dataset, _, truncation = encode_pairs(pairs, segmenter, encoder)
     evaluation, held_out, held_out_truncation = encode_pairs(held_out, segmenter, encoder)
@@ -244,7 +247,9 @@ def train(config: TrainConfig, command: str) -> dict[str, Any]:
     model.backbone.to(DTYPES[config.save_dtype])  # type: ignore[arg-type]  # a decorator hides the signature
     model.save_pretrained(output)
     tokenizer.save_pretrained(output)
-    trained = time.time()
+    figures = {"train_loss": result.training_loss, "steps": trainer.state.global_step}
+    figures["train_seconds"] = round(time.time() - started)
+    del trainer, model  # the optimizer's memory, before checkpoints are opened to score
 
     margins, median_reward = score_pairs(output, held_out)
     stored = SentenceRewardConfig.from_pretrained(output)
@@ -255,17 +260,16 @@ def train(config: TrainConfig, command: str) -> dict[str, Any]:
     for entry in config.compare or []:
         name, folder = entry.split("=", 1)
         systems[name], _ = score_pairs(Path(folder), held_out)
+    prompts, names = [pair.split_key for pair in held_out], [pair.source for pair in held_out]
     metrics: dict[str, Any] = {
         "command": command,
         "seed": config.seed,
         "train_pairs": len(dataset),
         "truncation": truncation,
         "held_out_truncation": held_out_truncation,
-        "train_loss": result.training_loss,
-        "steps": trainer.state.global_step,
-        "train_seconds": round(trained - started),
+        **figures,
         "median_reward": median_reward,
-        "held_out": {name: by_source(held_out, values) for name, values in systems.items()},
+        "held_out": {name: report(values, prompts, names) for name, values in systems.items()},
     }
     (output / "metrics.json").write_text(json.dumps(metrics, indent=1) + "\n")
     (output / "README.md").write_text(model_card(config, counts, metrics))
@@ -279,14 +283,6 @@ def score_pairs(folder: Path, pairs: list[PreferencePair]) -> tuple[list[float],
     scored = [one for start in range(0, len(pairs), 512) for one in scorer.score(pairs[start : start + 512])]
     rewards = [reward for pair in scored for side in (pair.a, pair.b) for reward in side.rewards[1:]]
     return [pair.margin for pair in scored], statistics.median(rewards)
-
-
-def by_source(pairs: list[PreferencePair], margins: list[float]) -> dict[str, dict[str, float]]:
-    """The figures of all pairs, and of each source's."""
-    groups: dict[str, list[float]] = {"all": margins}
-    for pair, margin in zip(pairs, margins, strict=True):
-        groups.setdefault(pair.source, []).append(margin)
-    return {name: summary(group) for name, group in groups.items()}
 
 
 def main(arguments: list[str] | None = None) -> int:
