@@ -18,7 +18,7 @@ check: .venv/.test
 	$(BIN)/mypy
 
 .venv/.app: pyproject.toml
-	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	test -x $(BIN)/pip || $(PYTHON) -m venv .venv || { rm -rf .venv; exit 1; }
 	$(BIN)/python -m pip install --quiet --editable .
 	touch $@
 

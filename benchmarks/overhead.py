@@ -3,9 +3,9 @@
     python -m benchmarks.overhead [--quick] [--model FOLDER]
 
 Peer 1 is the backbone alone on the same padded batches. Peer 2 gets the same values without boundaries: it scores
-every prefix of a response (prompt alone, prompt and first sentence, …) as a sequence of its own, in batches of similar
-length, as one would with a response-level model. Both are timed in turn with ours, in one process; the ratio is the
-median over the rounds of the ratio within a round.
+every prefix of a response (prompt alone, prompt and first sentence, …: N + 1 of them for N sentences) as a sequence of
+its own, in batches of similar length, as one would with a response-level model. Both are timed in turn with ours, in
+one process; the ratio is the median over the rounds of the ratio within a round.
 """
 
 from __future__ import annotations

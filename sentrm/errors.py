@@ -14,6 +14,10 @@ class EncodingError(SentrmError):
     """A prompt and response that cannot be turned into token ids for this model."""
 
 
+class ScoringError(SentrmError):
+    """Something that is no prompt and response, or numbers of the model that are not finite."""
+
+
 class PreferenceDataError(SentrmError):
     """Preference data that cannot be read: a missing file, unknown columns, or (strict) a bad row."""
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, overload
+from typing import cast, overload
 
 import torch
 from huggingface_hub.errors import HFValidationError
@@ -17,13 +18,11 @@ from transformers.utils import CONFIG_NAME, cached_file
 from .batching import buckets, pad
 from .configuration import SentenceRewardConfig
 from .encoding import Encoded, Encoder
-from .errors import EncodingError, ModelLoadError
+from .errors import EncodingError, ModelLoadError, ScoringError, SentrmError
 from .modeling import SentenceRewardModel
+from .preferences import PreferencePair
 from .results import ModelInfo, Prompt, ScoredPair, ScoredResponse, SegmenterInfo
 from .segmentation import Segmenter, SegmenterSpec, load_segmenter
-
-if TYPE_CHECKING:
-    from .preferences import PreferencePair
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -71,14 +70,22 @@ class Scorer:
             raise ModelLoadError(f"max length is {max_length}; this model takes from 8 to {config.max_length} tokens.")
         loaded_as = DTYPES.get(dtype, torch.float32 if target.type == "cpu" else "auto")
         try:
-            model = SentenceRewardModel.from_pretrained(name_or_path, config=config, dtype=loaded_as)
+            model, loading = cast(
+                tuple[SentenceRewardModel, dict[str, Iterable[object]]],
+                SentenceRewardModel.from_pretrained(
+                    name_or_path, config=config, dtype=loaded_as, output_loading_info=True
+                ),
+            )
             tokenizer = AutoTokenizer.from_pretrained(name_or_path)
-        except (OSError, ValueError, SafetensorError) as error:
+        except (OSError, ValueError, RuntimeError, SafetensorError) as error:  # RuntimeError: shapes, out of memory
             raise ModelLoadError(f"{name_or_path} has a configuration, but does not load: {error}") from error
+        wrong = {kind: sorted(map(str, names)) for kind, names in loading.items() if names}
+        if wrong:  # transformers would fill in random weights
+            raise ModelLoadError(f"the weights of {name_or_path} are not those of its configuration: {wrong}.")
         return cls.from_model(
             model.to(target),  # type: ignore[arg-type]  # a decorator hides the signature of nn.Module.to
             tokenizer,
-            name=Path(name_or_path).name,
+            name=Path(name_or_path).resolve().name if Path(name_or_path).is_dir() else str(name_or_path),
             revision=_revision(name_or_path),
             segmenter=segmenter,
             max_length=max_length,
@@ -105,7 +112,11 @@ class Scorer:
             encoder=Encoder(tokenizer, config, max_length),
             segmenter=loaded,
             model_info=ModelInfo(name, revision, config.aggregator, config.median_reward),
-            segmenter_info=SegmenterInfo(str(asked), loaded.revision, asked == own),
+            segmenter_info=SegmenterInfo(
+                str(asked),
+                loaded.revision,
+                own=asked == own and config.segmenter_revision in (None, loaded.revision),
+            ),
         )
 
     @overload
@@ -131,11 +142,16 @@ class Scorer:
 
         Raises:
             EncodingError: if not even the first sentence of an item fits the model; it says which item.
+            ScoringError: for items of another kind, or if the model's numbers are not finite.
         """
         if not items:
             return []
-        if isinstance(items[0], tuple):
+        kinds = {type(item) for item in items}
+        if kinds == {tuple}:
             return self._score_responses(items, progress, [f"item {i}" for i in range(1, len(items) + 1)])
+        if kinds != {PreferencePair}:
+            got = ", ".join(sorted(kind.__name__ for kind in kinds))
+            raise ScoringError(f"got items of {got}; expected all PreferencePair, or all tuples (prompt, response).")
         responses = [(pair.prompt, text) for pair in items for text in (pair.chosen, pair.rejected)]
         names = [f"{side} of pair {pair.id or i}" for i, pair in enumerate(items, 1) for side in ("chosen", "rejected")]
         scored = self._score_responses(responses, progress, names)
@@ -144,6 +160,10 @@ class Scorer:
     def _score_responses(
         self, responses: Sequence[tuple[Prompt, str]], progress: Callable[[int, int], None] | None, names: list[str]
     ) -> list[ScoredResponse]:
+        for name, (prompt, text) in zip(names, responses, strict=True):
+            if not isinstance(prompt, str | tuple | list) or not isinstance(text, str):
+                got = f"a prompt of {type(prompt).__name__} and a response of {type(text).__name__}"
+                raise ScoringError(f"{name}: got {got}; expected text or chat messages, and text.")
         spans = self.segmenter.spans([text for _, text in responses])
         encoded = []
         for name, (prompt, text), sentences in zip(names, responses, spans, strict=True):
@@ -155,6 +175,10 @@ class Scorer:
         results: dict[int, ScoredResponse] = {}
         for batch in buckets([len(one.ids) for one in encoded], self.batch_tokens):
             rows = self._forward([encoded[index] for index in batch])
+            if not all(math.isfinite(number) for row in rows for column in row for number in column):
+                raise ScoringError(
+                    "the model's numbers are not finite. Try dtype float32, or check how it was trained."
+                )
             for index, columns in zip(batch, rows, strict=True):
                 prompt, text = responses[index]
                 results[index] = self._result(prompt, text, encoded[index], columns)
@@ -168,8 +192,8 @@ class Scorer:
         batch = pad([one.ids for one in encoded], [one.boundaries for one in encoded])
         output = self.model(**{name: tensor.to(self.model.device) for name, tensor in batch.items()})
         columns = (output.values, output.rewards, output.weights, output.contributions)
-        table = torch.stack([column.double() for column in columns], dim=1).cpu()  # (B, 4, S)
-        scores = output.score.double().tolist()
+        table = torch.stack(columns, dim=1).cpu()  # (B, 4, S)
+        scores = output.score.tolist()
         return [(*table[row, :, : len(one.boundaries)].tolist(), [scores[row]]) for row, one in enumerate(encoded)]
 
     def _result(self, prompt: Prompt, text: str, one: Encoded, columns: tuple[list[float], ...]) -> ScoredResponse:
@@ -195,6 +219,8 @@ def _read_config(name_or_path: str | Path) -> SentenceRewardConfig:
     expected = "Expected a folder that sentrm saved, or the hub id of one. Train one with: python -m training.train"
     try:
         config = AutoConfig.from_pretrained(name_or_path)
+    except SentrmError as error:
+        raise ModelLoadError(f"the configuration of {name_or_path} is wrong: {error}") from error
     except (OSError, ValueError, HFValidationError) as error:
         found = "has no readable config.json" if Path(name_or_path).is_dir() else "is no local folder or known hub id"
         raise ModelLoadError(f"{name_or_path} {found}. {expected}") from error
@@ -212,11 +238,14 @@ def _device(name: str) -> torch.device:
         raise ModelLoadError(f"device {name!r} cannot be used: {error}. Expected auto, cpu, cuda or mps.") from error
 
 
+_DECIDING = (CONFIG_NAME, "*.safetensors", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
+
+
 def _revision(name_or_path: str | Path) -> str:
-    """Digest of the configuration and weights, the same for a hub id and a copy of it."""
-    config_file = str(cached_file(str(name_or_path), CONFIG_NAME))
+    """Digest of the files that decide a score, the same for a hub id and a copy of it."""
+    folder = Path(str(cached_file(str(name_or_path), CONFIG_NAME))).parent
     digest = hashlib.sha256()
-    for file in [Path(config_file), *sorted(Path(config_file).parent.glob("*.safetensors"))]:
+    for file in sorted(one for pattern in _DECIDING for one in folder.glob(pattern)):
         with file.open("rb") as stream:
             digest.update(hashlib.file_digest(stream, "sha256").digest())
     return digest.hexdigest()[:12]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 
@@ -62,7 +63,9 @@ def backbone_dir(tokenizer: PreTrainedTokenizerFast, tmp_path_factory: pytest.Te
     """A saved bare backbone with a tokenizer that knows neither a marker nor a chat template: where training starts."""
     folder = tmp_path_factory.mktemp("backbone") / "tiny-llama"
     torch.manual_seed(0)
-    LlamaModel(BACKBONES["llama"]).save_pretrained(folder)
+    config = copy.deepcopy(BACKBONES["llama"])
+    config.vocab_size = len(tokenizer) - 1  # full: the marker has to be added
+    LlamaModel(config).save_pretrained(folder)
     bare = PreTrainedTokenizerFast(
         tokenizer_object=Tokenizer.from_str(tokenizer.backend_tokenizer.to_str()),
         pad_token="<pad>",

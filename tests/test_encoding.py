@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from hypothesis import given, settings
@@ -100,19 +101,32 @@ def test_a_long_prompt_is_cut_on_the_left_and_counted(tokenizer):
     prompt = "word " * 200 + "Question?"
     encoded = encoder(tokenizer, max_length=100).encode(prompt, "Yes. No.", spans_of("Yes. ", "No."))
     whole = encoder(tokenizer, max_length=4000).encode(prompt, "Yes. No.", spans_of("Yes. ", "No."))
-    assert len(encoded.ids) == 100
-    assert encoded.cut_prompt_tokens == len(whole.ids) - 100
+    assert encoded.boundaries[0] == 50  # half of the length
+    assert encoded.cut_prompt_tokens == len(whole.ids) - len(encoded.ids)
     assert encoded.ids[0] == tokenizer.bos_token_id
-    assert encoded.ids[1:] == whole.ids[-99:]
+    assert encoded.ids[1:] == whole.ids[-len(encoded.ids) + 1 :]
     assert encoded.dropped_sentences == 0
 
 
-def test_prompt_keeps_half_of_the_room_when_both_are_long(tokenizer):
+def test_both_responses_to_a_long_prompt_are_read_after_the_same_tokens(tokenizer):
     sentences = [f"Sentence number {i} is here. " for i in range(40)]
-    encoded = encoder(tokenizer, max_length=200).encode("word " * 300, "".join(sentences), spans_of(*sentences))
-    assert encoded.boundaries[0] == 100  # 100 prompt tokens, then the marker
-    assert 0 < encoded.dropped_sentences < 40
-    assert len(encoded.ids) <= 200
+    encode = encoder(tokenizer, max_length=200).encode
+    long = encode("word " * 300, "".join(sentences), spans_of(*sentences))
+    short = encode("word " * 300, "Yes.", spans_of("Yes."))
+    assert long.boundaries[0] == short.boundaries[0] == 100  # 100 prompt tokens, then the marker
+    assert long.ids[:101] == short.ids[:101]
+    assert long.cut_prompt_tokens == short.cut_prompt_tokens > 0
+    assert 0 < long.dropped_sentences < 40
+    assert len(long.ids) <= 200
+
+
+def test_threads_do_not_mix_up_special_tokens(tokenizer):
+    shared = encoder(tokenizer)
+    items = [(f"Say {MARKER} and </s>, {i}.", f"Well, {MARKER} and </s>, {i}.") for i in range(50)]
+    expected = [shared.encode(prompt, text, spans_of(text)).ids for prompt, text in items]
+    with ThreadPoolExecutor(8) as pool:
+        jobs = [pool.submit(shared.encode, prompt, text, spans_of(text)) for prompt, text in items * 8]
+    assert [job.result().ids for job in jobs] == expected * 8
 
 
 def test_a_first_sentence_that_does_not_fit_is_an_error(tokenizer):

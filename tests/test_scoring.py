@@ -5,16 +5,19 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import shutil
+from importlib.metadata import version
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from tiny import tiny_model
 from transformers import LlamaConfig, LlamaModel
 
 from sentrm import cli
 from sentrm.batching import pad
 from sentrm.encoding import Encoder
-from sentrm.errors import EncodingError, ModelLoadError, SegmenterError
+from sentrm.errors import EncodingError, ModelLoadError, ScoringError, SegmenterError
 from sentrm.preferences import PreferencePair
 from sentrm.results import ScoredPair, ScoredResponse
 from sentrm.scoring import Scorer
@@ -164,6 +167,48 @@ def test_a_broken_weights_file_is_an_error(model_dir, tmp_path):
         )
     with pytest.raises(ModelLoadError, match="does not load"):
         Scorer.from_pretrained(tmp_path)
+
+
+def test_weights_that_are_not_the_configurations_are_an_error_not_random_numbers(model_dir, tmp_path):
+    weights = load_file(model_dir / "model.safetensors")
+    for name, changed in {
+        "no-head": {name: weight for name, weight in weights.items() if not name.startswith("value_head")},
+        "one-more": weights | {"other.weight": torch.zeros(2)},
+        "wrong-shape": weights | {"value_head.weight": torch.zeros(1, 8)},
+    }.items():
+        folder = tmp_path / name
+        shutil.copytree(model_dir, folder)
+        save_file(changed, folder / "model.safetensors", metadata={"format": "pt"})
+        with pytest.raises(ModelLoadError, match=r"value_head|other\.weight|does not load"):
+            Scorer.from_pretrained(folder)
+
+
+def test_a_configuration_with_a_wrong_name_says_which(model_dir, tmp_path):
+    shutil.copytree(model_dir, tmp_path / "model")
+    config = json.loads((model_dir / "config.json").read_text()) | {"boundary": "end"}
+    (tmp_path / "model" / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ModelLoadError, match="boundary is 'end'; expected one of marker, offset"):
+        Scorer.from_pretrained(tmp_path / "model")
+
+
+def test_what_is_no_pair_or_not_finite_is_an_error(scorer, tokenizer):
+    for items in ([["p", "r"]], ["p"], [(PROMPT, GOOD), PreferencePair(PROMPT, GOOD, BAD)]):
+        with pytest.raises(ScoringError, match="expected all PreferencePair"):
+            scorer.score(items)
+    for item in ((PROMPT, None), (None, GOOD)):
+        with pytest.raises(ScoringError, match="item 1: got a prompt of"):
+            scorer.score([item])
+    broken = tiny_model()
+    with torch.no_grad():
+        broken.value_head.weight.fill_(torch.nan)
+    with pytest.raises(ScoringError, match="not finite"):
+        Scorer.from_model(broken, tokenizer, name="broken").score([(PROMPT, GOOD)])
+
+
+def test_a_segmenter_of_another_version_is_not_the_models_own(tokenizer):
+    for revision, own in ((None, True), (f"sentencex {version('sentencex')}", True), ("sentencex 0.1", False)):
+        model = tiny_model(segmenter_revision=revision)
+        assert Scorer.from_model(model, tokenizer, name="tiny").segmenter_info.own is own
 
 
 def test_revision_follows_the_weights(model_dir, scorer, tmp_path):

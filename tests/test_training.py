@@ -6,6 +6,7 @@ import hashlib
 import json
 import math
 import shutil
+import statistics
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,7 @@ from sentrm.errors import PreferenceDataError, SentrmError
 from sentrm.preferences import load_preferences
 from sentrm.scoring import Scorer
 from training.data import DataSource, collate, is_held_out, load_mixture
-from training.metrics import accuracy, expected_calibration_error, summary, wilson_interval
+from training.metrics import accuracy, expected_calibration_error, interval, report, resampled_accuracies
 from training.train import main, parse
 from training.trainer import bradley_terry
 
@@ -37,14 +38,31 @@ def test_bradley_terry_by_hand():
 def test_figures_by_hand():
     margins = [1.0, -1.0, 0.0, 2.0]
     assert accuracy(margins) == 0.5  # a tie is wrong
-    # Wilson for 8 of 10: the textbook's (0.4902, 0.9433).
-    assert wilson_interval(0.8, 10) == pytest.approx((0.4902, 0.9433), abs=1e-4)
-    assert wilson_interval(1.0, 20)[1] == pytest.approx(1.0)
     # Confidences 0.7311 (bin 4: one right, one wrong), 0.5 (bin 0: wrong) and 0.8808 (bin 7: right).
     expected = 0.5 * abs(0.5 - 0.731059) + 0.25 * 0.5 + 0.25 * (1 - 0.880797)
     assert expected_calibration_error(margins) == pytest.approx(expected, abs=1e-5)
-    assert summary(margins)["pairs"] == 4
-    assert summary(margins)["margin"] == 0.5
+
+
+def test_the_interval_resamples_prompts_not_pairs():
+    margins = [1.0] * 60 + [-1.0] * 40
+    alone = interval(resampled_accuracies(margins, [str(i) for i in range(100)]))
+    # 100 independent pairs: close to the normal approximation 0.6 ± 1.96 · sqrt(0.6 · 0.4 / 100).
+    assert alone == pytest.approx((0.504, 0.696), abs=0.02)
+    # Ten prompts of ten equal pairs hold the evidence of ten pairs: sqrt(10) times as wide.
+    grouped = interval(resampled_accuracies(margins, [str(i // 10) for i in range(100)]))
+    assert grouped == pytest.approx((0.3, 0.9), abs=0.05)
+
+
+def test_the_report_of_sources_of_unequal_size():
+    margins = [1.0, 1.0, 1.0, -1.0] * 5 + [-1.0, 1.0]
+    figures = report(margins, [str(i) for i in range(22)], ["big"] * 20 + ["small"] * 2)
+    assert list(figures) == ["all", "mean of files", "big", "small"]
+    assert figures["big"]["accuracy"] == 0.75
+    assert figures["all"]["accuracy"] == pytest.approx(16 / 22)
+    assert figures["mean of files"]["accuracy"] == pytest.approx((0.75 + 0.5) / 2)
+    assert figures["all"]["accuracy_low"] < 16 / 22 < figures["all"]["accuracy_high"]
+    assert "accuracy_low" not in figures["small"]  # two prompts say nothing of an interval
+    assert (figures["small"]["pairs"], figures["small"]["margin"]) == (2, 0.0)
 
 
 def test_the_held_out_tenth_is_the_documented_rule():
@@ -67,6 +85,22 @@ def test_no_prompt_stands_on_both_sides_and_caps_are_seeded(pairs_file, tmp_path
     assert load_mixture(sources, str(pairs_file.parent), {}, seed=2, strict=False)[0] != train
     with pytest.raises(PreferenceDataError):
         load_mixture([DataSource("missing.jsonl")], str(tmp_path), {}, seed=1, strict=False)
+
+
+def test_a_prompt_that_reads_as_a_held_out_one_is_not_trained_on(tmp_path):
+    """The hash is of the raw text, and a transcript's differs from the same prompt's as plain text."""
+    prompts = [f"How do I boil {i} eggs?" for i in range(100)]
+    for name, form in (("plain", "{}"), ("transcript", "\n\nHuman: {}\n\nAssistant:")):
+        rows = [{"prompt": form.format(prompt), "chosen": "Yes.", "rejected": "No."} for prompt in prompts]
+        (tmp_path / f"{name}.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    sources = [DataSource("plain.jsonl"), DataSource("transcript.jsonl")]
+    train, held_out, _ = load_mixture(sources, str(tmp_path), {}, seed=1, strict=False)
+
+    def read(pair):
+        return pair.prompt if isinstance(pair.prompt, str) else pair.prompt[0]["content"]
+
+    assert {read(pair) for pair in held_out}.isdisjoint(read(pair) for pair in train)
+    assert len(train) < 200 - len(held_out), "some had to go"
 
 
 def test_collate_puts_the_chosen_rows_first():
@@ -112,7 +146,13 @@ def test_flags_win_over_the_recipe_and_mistakes_are_told(tmp_path, train_flags):
         parse(["--recipe", str(tmp_path / "none.yaml")])
     with pytest.raises(SentrmError, match="a run needs --backbone, --data and --output"):
         parse(["--backbone", "b"])
-    for flag, value in (("aggregator", "sum"), ("save_dtype", "int8"), ("compare", "folder")):
+    with pytest.raises(SentrmError, match="learning_speed"):
+        parse([*train_flags, "--output", "o", "--learning_speed", "3"])
+    recipe.write_text("data: [{path: a, weight: 3}]\nbackbone: b\n")
+    with pytest.raises(SentrmError, match=r"data: .*weight.* Expected path"):
+        parse(["--recipe", str(recipe), "--output", "o"])
+    flags = {"aggregator": "sum", "save_dtype": "int8", "compare": "folder", "boundary": "end"}
+    for flag, value in flags.items():
         with pytest.raises(SentrmError, match=f"--{flag} is '{value}'; expected"):
             parse([*train_flags, "--output", "o", f"--{flag}", value])
 
@@ -141,15 +181,15 @@ def test_a_run_learns_saves_and_reports_what_it_measured(trained, pairs_file):
     assert figures["pairs"] == len(held_out)
     assert figures["accuracy"] == sum(pair.margin > 0 for pair in scored) / len(scored)
     assert figures["accuracy"] > 0.9
-    rewards = sorted(reward for pair in scored for side in (pair.a, pair.b) for reward in side.rewards[1:])
-    assert rewards[0] <= scorer.model_info.median_reward <= rewards[-1]
-    assert scorer.model_info.median_reward == pytest.approx(metrics["median_reward"])
+    rewards = [reward for pair in scored for side in (pair.a, pair.b) for reward in side.rewards[1:]]
+    assert scorer.model_info.median_reward == pytest.approx(statistics.median(rewards), abs=1e-5)
+    assert scorer.segmenter_info.own
     assert metrics["held_out"]["always longer"]["all"]["accuracy"] == 0.0  # the rejected one has a sentence more
 
     card = (trained / "README.md").read_text()
     front = yaml.safe_load(card.split("---")[1])
     assert front["library_name"] == "transformers"
-    assert f"| eggs | {len(held_out)} | {100 * figures['accuracy']:.1f} (" in card
+    assert f"| eggs | {len(held_out)} | {len(held_out)} | {100 * figures['accuracy']:.1f} (" in card
     assert metrics["command"] in card
     assert f"| {120 - len(held_out)} | {len(held_out)} | 0 |" in card
 
@@ -171,7 +211,7 @@ def test_every_trained_parameter_changed(trained, backbone_dir):
     for name, weight in before.items():
         ours = after[f"backbone.{name}"][: len(weight)]  # the embedding grew by the marker
         assert not torch.equal(ours, weight), name
-    assert len(after["backbone.embed_tokens.weight"]) >= len(before["embed_tokens.weight"])
+    assert len(after["backbone.embed_tokens.weight"]) == len(before["embed_tokens.weight"]) + 1
     assert {name.split(".")[0] for name in after} == {"backbone", "value_head", "aggregator"}
     assert after["value_head.bias"].abs().item() > 0
 
@@ -203,3 +243,36 @@ def test_a_run_that_cannot_start_says_why(train_flags, tmp_path, capsys):
     assert "held out; expected at least one of each" in capsys.readouterr().err
     assert main([*flags, "--max_length", "4096"]) == 2
     assert "the backbone has 512 positions" in capsys.readouterr().err
+    assert main([*flags, "--use_margin"]) == 2
+    assert "no pair has a margin" in capsys.readouterr().err
+    assert main([*flags, "--backbone", str(tmp_path / "none")]) == 2
+    assert "does not load" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_a_run_with_every_switch_on(train_flags, pairs_file, trained, tmp_path, capsys):
+    rows = [json.loads(line) | {"margin": 0.5} for line in pairs_file.read_text().splitlines()]
+    (tmp_path / "pairs.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    switches = ["--data", str(tmp_path / "pairs.jsonl"), "--use_margin", "--center_rewards_coefficient", "0.01"]
+    switches += ["--bf16", "--save_dtype", "bfloat16", "--eval_strategy", "steps", "--eval_steps", "2"]
+    switches += ["--max_steps", "4", "--boundary", "offset", "--aggregator", "mean", "--compare", f"first={trained}"]
+    assert main([*train_flags, *switches, "--output", str(tmp_path / "out")]) == 0
+    assert capsys.readouterr().out.count("'eval_accuracy'") == 2
+    metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert list(metrics["held_out"]) == ["out", "always longer", "always shorter", "first"]
+    earlier = json.loads((trained / "metrics.json").read_text())["held_out"]["eggs-model"]
+    assert metrics["held_out"]["first"]["all"] == earlier["all"]
+    assert load_file(tmp_path / "out" / "model.safetensors")["backbone.norm.weight"].dtype == torch.bfloat16
+
+
+@pytest.mark.slow
+def test_one_batch_of_eight_equals_eight_of_one(train_flags, tmp_path):
+    weights = []
+    for batch, accumulation in ((8, 1), (1, 8)):
+        output = tmp_path / str(batch)
+        flags = {"per_device_train_batch_size": batch, "gradient_accumulation_steps": accumulation, "max_steps": 3}
+        flags |= {"learning_rate": 0.001, "train_sampling_strategy": "sequential", "output": output}
+        assert main([*train_flags, *(part for name, value in flags.items() for part in (f"--{name}", str(value)))]) == 0
+        weights.append(load_file(output / "model.safetensors"))
+    for name, weight in weights[0].items():
+        torch.testing.assert_close(weights[1][name], weight, rtol=0, atol=2e-4)

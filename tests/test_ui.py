@@ -187,7 +187,7 @@ def test_a_sentence_says_all_its_numbers():
     sentence = heatmap_value(PAIR)["sides"][0]["sentences"][1]
     assert sentence["label"] == "Sentence 2 of 3, reward −0.90, weight 60 percent, contribution −0.540"
     assert sentence["value"] == "0.900 → 0.000"
-    assert sentence["above"] == "0.930 below the median"
+    assert sentence["above"] == "0.930 below the baseline"
 
 
 def test_what_was_not_read_is_said_and_shown():

@@ -62,6 +62,7 @@ class TrainConfig(TrainingArguments):
     rejected_column: str | None = field(
         default=None, metadata={"help": "Name of the rejected column, if not 'rejected'."}
     )
+    split: str = field(default="train", metadata={"help": "Split of hub data sets."})
     strict: bool = field(default=False, metadata={"help": "Stop at the first bad row instead of counting it."})
     segmenter: str = field(
         default="sat:sat-3l@0.2", metadata={"help": "How responses are split: 'sat:NAME@THRESHOLD' or 'rules'."}
@@ -118,6 +119,13 @@ class TrainConfig(TrainingArguments):
             raise SentrmError(f"--aggregator is {self.aggregator!r}; expected one of {', '.join(AGGREGATORS)}.")
         if self.save_dtype not in DTYPES:
             raise SentrmError(f"--save_dtype is {self.save_dtype!r}; expected one of {', '.join(DTYPES)}.")
+        if self.boundary not in BOUNDARIES:
+            raise SentrmError(f"--boundary is {self.boundary!r}; expected one of {', '.join(BOUNDARIES)}.")
+        SegmenterSpec.parse(self.segmenter)
+        try:
+            assert self.sources
+        except TypeError as error:
+            raise SentrmError(f"the recipe's data: {error}. Expected path, split, pairs, licence, origin.") from error
         for entry in self.compare or []:
             if "=" not in entry:
                 raise SentrmError(f"--compare is {entry!r}; expected NAME=FOLDER.")
@@ -137,7 +145,7 @@ class TrainConfig(TrainingArguments):
 
     @property
     def sources(self) -> list[DataSource]:
-        return [DataSource(**one) if isinstance(one, dict) else DataSource(one) for one in self.data or []]
+        return [DataSource(**one) if isinstance(one, dict) else DataSource(one, self.split) for one in self.data or []]
 
 
 def parse(arguments: list[str]) -> TrainConfig:
@@ -162,13 +170,21 @@ def parse(arguments: list[str]) -> TrainConfig:
             unknown = sorted(set(recipe) - names) if isinstance(recipe, dict) else recipe
             raise SentrmError(f"the recipe {known.recipe} has unknown entries: {unknown}. Expected flags of --help.")
         parser.set_defaults(**recipe)
-    config, *_ = parser.parse_args_into_dataclasses(rest)
+    try:
+        config, *_ = parser.parse_args_into_dataclasses(rest)
+    except SentrmError:
+        raise
+    except ValueError as error:  # an unknown flag, or a combination that transformers refuses
+        raise SentrmError(f"{error} See --help.") from error
     return config
 
 
 def prepare_tokenizer(config: TrainConfig) -> PreTrainedTokenizerBase:
     """The backbone's tokenizer with a chat template and, for boundary='marker', the marker token."""
-    tokenizer = AutoTokenizer.from_pretrained(config.backbone)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(config.backbone)
+    except (OSError, ValueError) as error:
+        raise SentrmError(f"--backbone {config.backbone} does not load: {error}") from error
     if tokenizer.bos_token is None:
         tokenizer.bos_token = tokenizer.cls_token
     if tokenizer.eos_token is None:

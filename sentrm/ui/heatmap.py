@@ -80,7 +80,8 @@ def heatmap_value(pair: ScoredPair, notices: tuple[str, ...] = ()) -> dict[str, 
     model did not read are added here.
     """
     model = pair.a.model
-    scale = Scale.around(model.median_reward, [*pair.a.rewards[1:], *pair.b.rewards[1:]])
+    median = model.median_reward
+    scale = Scale.around(median or 0.0, [*pair.a.rewards[1:], *pair.b.rewards[1:]])
     digits = 2 if scale.step >= 0.1 else 3
     return {
         "verdict": {
@@ -90,7 +91,9 @@ def heatmap_value(pair: ScoredPair, notices: tuple[str, ...] = ()) -> dict[str, 
             "scores": [signed(pair.a.score, digits), signed(pair.b.score, digits)],
         },
         "legend": {
-            "label": f"reward, logits above the model's median sentence ({signed(model.median_reward, digits)})",
+            "label": "reward, logits above zero (this model stores no median sentence)"
+            if median is None
+            else f"reward, logits above the model's median sentence ({signed(median, digits)})",
             "ticks": list(scale.ticks),
         },
         "notices": [*notices, *_notices(pair)],
@@ -138,7 +141,7 @@ def _side(name: str, response: ScoredResponse, scale: Scale, digits: int) -> dic
                 "reward": signed(reward, digits),
                 "exact": signed(reward, 3),
                 "above": f"{plain(abs(reward - scale.centre), 3)} "
-                f"{'above' if reward >= scale.centre else 'below'} the median",
+                f"{'above' if reward >= scale.centre else 'below'} the baseline",
                 "value": f"{plain(response.values[i - 1], 3)} → {plain(response.values[i], 3)}",
                 "weight": percent(weight),
                 "even": f"{plain(times, 1)} × even",

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import functools
 import html
 import json
 import logging
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -106,10 +104,6 @@ def score_texts(scorer: Scorer, prompt: str, a: str, b: str) -> tuple[ScoredPair
     except SentrmError as error:
         said = str(error).replace("chosen of pair 1", "Response A").replace("rejected of pair 1", "Response B")
         raise SentrmError(f"Nothing was scored. {said}") from error
-    if not all(map(math.isfinite, (*scored.a.contributions, *scored.b.contributions))):
-        raise SentrmError(
-            "The model returned numbers that are not finite, so there is nothing to show. Try dtype float32."
-        )
     return scored, tuple(notices)
 
 
@@ -137,7 +131,6 @@ def build_app(scorer: Scorer, examples: Sequence[Example] = ()) -> gr.Blocks:
             table_rows(pair),
         ]
 
-    @functools.cache
     def show_example(title: str) -> list[Any]:
         example = by_title[title]
         return [example.prompt, example.a, example.b, example.story, *show(example.prompt, example.a, example.b)]
@@ -183,7 +176,8 @@ def build_app(scorer: Scorer, examples: Sequence[Example] = ()) -> gr.Blocks:
         fields = [prompt, a, b]
         results = [heatmap, charts, plot_a, plot_b, residual_a, residual_b, table]
         run: dict[str, Any] = {"concurrency_id": "score", "show_progress_on": heatmap, "show_progress": "minimal"}
-        button.click(show, fields, results, **run).then(None, js=MARK_FRESH_JS)
+        button.click(None, js=MARK_FRESH_JS)  # at once: an edit while scoring goes on makes the result stale again
+        button.click(show, fields, results, **run)
         app.load(None, js=ON_LOAD_JS)
         if first:
             chooser.input(show_example, chooser, [*fields, story, *results], **run).then(None, js=MARK_FRESH_JS)
