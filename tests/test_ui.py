@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import json
 import math
 import os
@@ -125,6 +126,14 @@ def test_the_ticks_are_the_edges_as_round_numbers():
     assert scale.step == 0.3
     assert scale.ticks == ("−1.05", "−0.75", "−0.45", "−0.15", "+0.15", "+0.45", "+0.75", "+1.05")
     assert Scale.around(0.0, [0.7]).ticks == ("−0.7", "−0.5", "−0.3", "−0.1", "+0.1", "+0.3", "+0.5", "+0.7")
+
+
+def test_a_model_without_a_stored_median_says_so():
+    unmeasured = dataclasses.replace(MODEL, median_reward=None)
+    a, b = (dataclasses.replace(side, model=unmeasured) for side in (PAIR.a, PAIR.b))
+    value = heatmap_value(ScoredPair("p", a, b))
+    assert value["legend"]["label"] == "reward, logits above zero (this model stores no median sentence)"
+    assert value["sides"][0]["sentences"][1]["above"] == "0.900 below the baseline"
 
 
 def test_colours_are_centred_on_the_median_sentence_and_shared_by_both_responses():
@@ -315,12 +324,6 @@ def test_an_error_of_the_scorer_speaks_of_the_responses_by_their_names_here():
     scorer = FixedScorer(EncodingError("rejected of pair 1: the first sentence has 999 tokens."))
     with pytest.raises(SentrmError, match=r"Response B: the first sentence has 999 tokens\."):
         score_texts(scorer, "p", "a", "b")
-
-
-def test_numbers_that_are_not_finite_are_refused():
-    broken = ScoredPair("", response(contributions=(0.0, math.nan, 0.0, 0.0)), PAIR.b)
-    with pytest.raises(SentrmError, match="not finite"):
-        score_texts(FixedScorer(broken), "p", "a", "b")
 
 
 def test_building_the_app_scores_nothing():
