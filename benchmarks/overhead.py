@@ -87,7 +87,9 @@ def main() -> None:
     naively, _, speedup = timed(prefix_rounds, lambda: [model(**batch) for batch in naive], score)
 
     tokens = sum(len(one.ids) for one in encoded)
+    more = sum(map(len, prefixes)) / tokens
     print(f"{len(items)} responses, {sentences:.1f} sentences and {tokens / len(items):.0f} tokens each")
+    print(f"the prefixes hold {more:.2f} times the tokens ({more / sentences:.2f} a sentence)")
     print(f"{'':24s}{'seconds':>9s}{'ratio':>9s}")
     print(f"{'backbone alone':24s}{bare:9.3f}{1:9.3f}")
     print(f"{'scoring forward':24s}{full:9.3f}{forward_ratio:9.3f}")

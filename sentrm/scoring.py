@@ -36,7 +36,7 @@ class Scorer:
     segmenter: Segmenter
     model_info: ModelInfo
     segmenter_info: SegmenterInfo
-    batch_tokens: int = 8192  # rows x longest row of one forward pass
+    batch_tokens: int  # rows x longest row of one forward pass
 
     @classmethod
     def from_pretrained(
@@ -107,6 +107,7 @@ class Scorer:
         own = SegmenterSpec.from_dict(config.segmenter)
         asked = SegmenterSpec.parse(segmenter) if segmenter else own
         loaded = load_segmenter(asked)
+        on_cpu = model.device.type == "cpu"  # small batches cost a CPU nothing and hold less padding
         return cls(
             model=model.eval(),
             encoder=Encoder(tokenizer, config, max_length),
@@ -117,6 +118,7 @@ class Scorer:
                 loaded.revision,
                 own=asked == own and config.segmenter_revision in (None, loaded.revision),
             ),
+            batch_tokens=2048 if on_cpu else 16384,
         )
 
     @overload
