@@ -62,7 +62,7 @@ def test_the_readmes_results_are_the_bundled_models():
     rows = [
         [cell.strip() for cell in line.strip("|").split("|")]
         for line in README.split("## Results")[1].split("\n## ")[0].splitlines()
-        if re.match(r"\| [\w ]+ \| \d", line)
+        if re.match(r"\| [\w ]+ \| \d+ \| \d+ \|", line)
     ]
     assert len(rows) == len(metrics["held_out"]["demo-model"])
     for name, count, _prompts, *shares in rows:
