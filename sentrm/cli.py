@@ -55,8 +55,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def score(args: argparse.Namespace) -> None:
-    names = {"prompt": args.prompt_column, "chosen": args.chosen_column, "rejected": args.rejected_column}
-    columns = {field: name for field, name in names.items() if name}
+    columns = {"prompt": args.prompt_column, "chosen": args.chosen_column, "rejected": args.rejected_column}
     data = load_preferences(args.file, columns=columns, split=args.split, strict=args.strict)
     for problem in data.problems:
         print(f"row {problem.row} left out: {problem.reason}", file=sys.stderr)

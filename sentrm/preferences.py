@@ -71,27 +71,28 @@ class _BadRow(Exception):
 
 
 def load_preferences(
-    source: str | Path, *, columns: Mapping[str, str] | None = None, split: str = "train", strict: bool = False
+    source: str | Path, *, columns: Mapping[str, str | None] | None = None, split: str = "train", strict: bool = False
 ) -> PreferenceData:
     """Read preference pairs from a file, a data set folder or a hub id.
 
     `source` ends in .jsonl, .json, .csv or .parquet, each also with .gz, or is what `datasets.load_dataset`
     takes; only there `split` matters. `columns` says under which name a field stands in the data, for example
-    `{"prompt": "question"}`. Bad rows are left out and reported; `strict` stops at the first.
+    `{"prompt": "question"}`; None is the field's own name. Bad rows are left out and reported; `strict` stops at
+    the first.
 
     Raises PreferenceDataError for data that cannot be read, has no rows or no known columns, and for the
     first bad row if `strict`.
     """
-    columns = columns or {}
-    if not set(columns) <= set(FIELDS):
-        raise PreferenceDataError(f"got columns for {', '.join(columns)}. Expected some of {', '.join(FIELDS)}.")
-    names = {field: columns.get(field, field) for field in FIELDS}
+    asked = {field: name for field, name in (columns or {}).items() if name is not None}
+    if not set(asked) <= set(FIELDS):
+        raise PreferenceDataError(f"got columns for {', '.join(asked)}. Expected some of {', '.join(FIELDS)}.")
+    names = {field: asked.get(field, field) for field in FIELDS}
     records = list(_records(str(source), split))
     if not records:
         raise PreferenceDataError(f"{source} has no rows. Expected one preference pair a row.")
     found = {column: None for record in records if isinstance(record, dict) for column in record}
     if found:
-        _check_columns(source, list(found), names, columns)
+        _check_columns(source, list(found), names, asked)
     pairs: list[PreferencePair] = []
     problems: list[RowProblem] = []
     for row, record in enumerate(records, start=1):

@@ -94,13 +94,14 @@ def test_a_prompt_that_reads_as_a_held_out_one_is_not_trained_on(tmp_path):
         rows = [{"prompt": form.format(prompt), "chosen": "Yes.", "rejected": "No."} for prompt in prompts]
         (tmp_path / f"{name}.jsonl").write_text("\n".join(map(json.dumps, rows)))
     sources = [DataSource("plain.jsonl"), DataSource("transcript.jsonl")]
-    train, held_out, _ = load_mixture(sources, str(tmp_path), {}, seed=1, strict=False)
+    train, held_out, counts = load_mixture(sources, str(tmp_path), {}, seed=1, strict=False)
 
     def read(pair):
         return pair.prompt if isinstance(pair.prompt, str) else pair.prompt[0]["content"]
 
     assert {read(pair) for pair in held_out}.isdisjoint(read(pair) for pair in train)
     assert len(train) < 200 - len(held_out), "some had to go"
+    assert sum(count.train for count in counts) == len(train), "the card counts what was trained on"
 
 
 def test_collate_puts_the_chosen_rows_first():

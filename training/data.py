@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from torch import Tensor, tensor
 from sentrm.batching import pad
 from sentrm.encoding import Encoder
 from sentrm.errors import EncodingError
-from sentrm.preferences import PreferencePair, load_preferences
+from sentrm.preferences import PreferenceData, PreferencePair, load_preferences
 from sentrm.segmentation import Segmenter
 
 
@@ -47,7 +47,7 @@ def is_held_out(split_key: str) -> bool:
 
 
 def load_mixture(
-    sources: Sequence[DataSource], folder: str, columns: dict[str, str], seed: int, strict: bool
+    sources: Sequence[DataSource], folder: str, columns: Mapping[str, str | None], seed: int, strict: bool
 ) -> tuple[list[PreferencePair], list[PreferencePair], list[SourceCount]]:
     """Training pairs, held-out pairs and the counts; a pair's `source` is its file's name.
 
@@ -56,9 +56,7 @@ def load_mixture(
     Raises:
         PreferenceDataError: if a source cannot be read.
     """
-    train: list[PreferencePair] = []
-    held_out: list[PreferencePair] = []
-    counts = []
+    read: list[tuple[DataSource, PreferenceData, list[PreferencePair], list[PreferencePair]]] = []
     for source in sources:
         path = Path(folder) / source.path
         data = load_preferences(
@@ -72,13 +70,17 @@ def load_mixture(
         theirs = [pair for pair in named if is_held_out(pair.split_key)]
         if source.pairs is not None and source.pairs < len(ours):
             ours = random.Random(f"{seed} {name}").sample(ours, source.pairs)
-        train += ours
-        held_out += theirs
-        counts.append(
-            SourceCount(source, len(data.pairs) + len(data.problems), len(data.problems), len(ours), len(theirs))
-        )
+        read.append((source, data, ours, theirs))
+    held_out = [pair for *_, theirs in read for pair in theirs]
     tested = {_as_read(pair) for pair in held_out}
-    return [pair for pair in train if _as_read(pair) not in tested], held_out, counts
+    train: list[PreferencePair] = []
+    counts = []
+    for source, data, ours, theirs in read:
+        kept = [pair for pair in ours if _as_read(pair) not in tested]
+        train += kept
+        rows = len(data.pairs) + len(data.problems)
+        counts.append(SourceCount(source, rows, len(data.problems), len(kept), len(theirs)))
+    return train, held_out, counts
 
 
 def _as_read(pair: PreferencePair) -> tuple[tuple[str, str], ...]:

@@ -123,7 +123,7 @@ class TrainConfig(TrainingArguments):
             raise SentrmError(f"--boundary is {self.boundary!r}; expected one of {', '.join(BOUNDARIES)}.")
         SegmenterSpec.parse(self.segmenter)
         try:
-            assert self.sources
+            _ = self.sources
         except TypeError as error:
             raise SentrmError(f"the recipe's data: {error}. Expected path, split, pairs, licence, origin.") from error
         for entry in self.compare or []:
@@ -133,10 +133,9 @@ class TrainConfig(TrainingArguments):
         super().__post_init__()
 
     @property
-    def columns(self) -> dict[str, str]:
+    def columns(self) -> dict[str, str | None]:
         """Column mapping for `load_preferences`."""
-        names = {"prompt": self.prompt_column, "chosen": self.chosen_column, "rejected": self.rejected_column}
-        return {role: name for role, name in names.items() if name}
+        return {"prompt": self.prompt_column, "chosen": self.chosen_column, "rejected": self.rejected_column}
 
     @property
     def name(self) -> str:
@@ -232,7 +231,7 @@ def train(config: TrainConfig, command: str) -> dict[str, Any]:
     pairs, held_out, counts = load_mixture(
         config.sources, config.data_folder, config.columns, config.seed, config.strict
     )
-    if config.use_margin and not any(pair.margin for pair in pairs):
+    if config.use_margin and all(pair.margin is None for pair in pairs):
         raise SentrmError("--use_margin: no pair has a margin. Leave it out, or give data with a 'margin' column.")
     if not pairs or not held_out:
         raise SentrmError(
