@@ -20,7 +20,8 @@ from sentrm.preferences import load_preferences
 from sentrm.scoring import Scorer
 from training.data import DataSource, collate, is_held_out, load_mixture
 from training.metrics import accuracy, expected_calibration_error, interval, report, resampled_accuracies
-from training.train import main, parse
+from training.config import parse
+from training.train import main
 from training.trainer import bradley_terry
 
 ROOT = Path(__file__).parents[1]

@@ -9,8 +9,8 @@ import yaml
 from transformers import SchedulerType
 
 if TYPE_CHECKING:
+    from .config import TrainConfig
     from .data import SourceCount
-    from .train import TrainConfig
 
 
 def model_card(config: TrainConfig, counts: Sequence[SourceCount], metrics: dict[str, Any]) -> str:

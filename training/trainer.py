@@ -13,7 +13,7 @@ from transformers import EvalPrediction, Trainer
 from .metrics import accuracy, expected_calibration_error
 
 if TYPE_CHECKING:
-    from .train import TrainConfig
+    from .config import TrainConfig
 
 
 def bradley_terry(chosen: Tensor, rejected: Tensor, margin: Tensor | float = 0.0, centering: float = 0.0) -> Tensor:
