@@ -7,48 +7,47 @@ aggregator weighs the rewards and adds them up:
     v_i = w · h_i + c        Δ_0 = v_0,  Δ_i = v_i - v_{i-1}        R = Σ_i a_i Δ_i
 
 Decisions:
-- one gather at the boundaries, then everything is (B, S): a response of N sentences costs one forward pass;
+- one gather at the boundaries, then everything is (R, S): a response of N sentences costs one forward pass;
 - head and aggregation run in fp32 whatever the backbone runs in: rewards are differences of close numbers;
 - positions are counted from the attention mask, so left and right padding give the same numbers;
+- a row may hold many sequences, and one prompt with all its responses: who sees whom is the mask's matter alone;
 - the backbone must be causal, or a later sentence would change an earlier one's value.
 """
 
 from __future__ import annotations
 
 import inspect
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel, PreTrainedModel
 from transformers import initialization as init
-from transformers.utils import ModelOutput
 
 from .aggregation import AGGREGATORS
+from .attention import masked
 from .configuration import SentenceRewardConfig
 from .errors import SentrmError
 
 
-@dataclass
-class SentenceRewardOutput(ModelOutput):
-    """S = N_max + 1 boundaries a row; a row with fewer is padded on the right with zeros.
+class SentenceRewardOutput(NamedTuple):
+    """R sequences of S = N_max + 1 boundaries; one with fewer is padded on the right with zeros.
 
     Args:
-        score: (B,) logits, `Σ contributions`.
-        values: (B, S) logits, the head read at each boundary.
-        rewards: (B, S) logits, `Δ_i`; column 0 is the prompt term.
-        weights: (B, S), sum to 1 a row for the paper's aggregator.
-        contributions: (B, S) logits, `a_i · Δ_i`.
-        mask: (B, S) bool, True where a boundary exists.
+        score: (R,) logits, `Σ contributions`.
+        values: (R, S) logits, the head read at each boundary.
+        rewards: (R, S) logits, `Δ_i`; column 0 is the prompt term.
+        weights: (R, S), sum to 1 a sequence for the paper's aggregator.
+        contributions: (R, S) logits, `a_i · Δ_i`.
+        mask: (R, S) bool, True where a boundary exists.
     """
 
-    score: Tensor | None = None
-    values: Tensor | None = None  # type: ignore[assignment]  # ModelOutput is a dict
-    rewards: Tensor | None = None
-    weights: Tensor | None = None
-    contributions: Tensor | None = None
-    mask: Tensor | None = None
+    score: Tensor
+    values: Tensor
+    rewards: Tensor
+    weights: Tensor
+    contributions: Tensor
+    mask: Tensor
 
 
 class SentenceRewardModel(PreTrainedModel):
@@ -70,6 +69,7 @@ class SentenceRewardModel(PreTrainedModel):
         if getattr(backbone, "pooler", None) is not None:
             backbone.pooler = None  # BERT's: it would be trained and saved, and never read
         self.backbone = backbone
+        self.own_attention = backbone.config._attn_implementation  # of padded rows
         self.value_head = nn.Linear(config.hidden_size, 1)
         self.aggregator = AGGREGATORS[config.aggregator](config)
         self.takes_positions = "position_ids" in inspect.signature(backbone.forward).parameters
@@ -77,13 +77,19 @@ class SentenceRewardModel(PreTrainedModel):
 
     @classmethod
     def from_backbone(
-        cls, name_or_path: str, *, dtype: torch.dtype = torch.float32, **config: Any
+        cls,
+        name_or_path: str,
+        *,
+        dtype: torch.dtype = torch.float32,
+        loading: dict[str, Any] | None = None,
+        **config: Any,
     ) -> SentenceRewardModel:
         """A pretrained causal backbone with a fresh head and aggregator.
 
         Args:
             name_or_path: hub id or local folder of any causal transformer. A BERT-like encoder is made a decoder.
             dtype: of the backbone's weights.
+            loading: what else `AutoModel.from_pretrained` takes, e.g. attn_implementation or quantization_config.
             config: fields of `SentenceRewardConfig`.
 
         Raises:
@@ -94,7 +100,7 @@ class SentenceRewardModel(PreTrainedModel):
             raise SentrmError(f"{name_or_path} is an encoder-decoder; expected a causal (decoder-only) backbone.")
         if "is_decoder" in backbone_config.to_dict():
             backbone_config.is_decoder = True
-        backbone = AutoModel.from_pretrained(name_or_path, config=backbone_config, dtype=dtype)
+        backbone = AutoModel.from_pretrained(name_or_path, config=backbone_config, dtype=dtype, **(loading or {}))
         check_causal(backbone, name_or_path)
         config["attn_implementation"] = backbone.config._attn_implementation  # or the outer configuration resets it
         return cls(SentenceRewardConfig(backbone_config=backbone.config, **config), backbone)
@@ -102,35 +108,47 @@ class SentenceRewardModel(PreTrainedModel):
     def forward(
         self,
         input_ids: Tensor,
-        attention_mask: Tensor,
-        boundaries: Tensor,
+        attention_mask: Tensor | None = None,
+        boundaries: Tensor | None = None,
         position_ids: Tensor | None = None,
+        rows: Tensor | None = None,
+        segments: Tensor | None = None,
     ) -> SentenceRewardOutput:
-        """Score a batch of prompt-and-response rows.
+        """Score R prompt-and-response sequences that stand in B rows, as `sentrm.batching` lays them out.
 
         Args:
             input_ids: (B, L) token ids.
-            attention_mask: (B, L) 1 for tokens, 0 for padding, on either side.
-            boundaries: (B, S) index into each row of boundary 0..N, then -1.
+            attention_mask: (B, L) 1 for tokens, 0 for padding, on either side; None with segments.
+            boundaries: (R, S) index into its row of each sequence's boundary 0..N, then -1.
             position_ids: (B, L); counted from the attention mask if not given.
-        """
-        if position_ids is None:
-            position_ids = (attention_mask.cumsum(1) - 1).clamp(min=0)  # (B, L)
-        positions = {"position_ids": position_ids} if self.takes_positions else {}
-        states = self.backbone(
-            input_ids=input_ids, attention_mask=attention_mask, use_cache=False, **positions
-        ).last_hidden_state  # (B, L, H)
+            rows: (R,) the row each sequence stands in; its own if not given.
+            segments: (M, 2) of a single row that holds many sequences, as `sentrm.attention` reads them.
 
-        mask = boundaries >= 0  # (B, S)
-        rows = torch.arange(len(boundaries), device=boundaries.device).unsqueeze(1)  # (B, 1)
+        Raises:
+            SentrmError: without boundaries.
+        """
+        if boundaries is None or (attention_mask is None) == (segments is None):
+            raise SentrmError("expected boundaries, and either attention_mask or segments; see sentrm.batching.")
+        inputs: dict[str, Any] = {"attention_mask": attention_mask}
+        if attention_mask is None:
+            inputs = masked(segments, self.backbone.config._attn_implementation, self.dtype)  # type: ignore[arg-type]
+        elif position_ids is None:
+            position_ids = (attention_mask.cumsum(1) - 1).clamp(min=0)  # (B, L)
+        if self.takes_positions:
+            inputs["position_ids"] = position_ids
+        states = self.backbone(input_ids=input_ids, use_cache=False, **inputs).last_hidden_state  # (B, L, H)
+
+        mask = boundaries >= 0  # (R, S)
+        if rows is None:
+            rows = torch.arange(len(boundaries), device=boundaries.device)  # (R,)
         with torch.autocast(states.device.type, enabled=False):
-            hidden = states[rows, boundaries.clamp(min=0)].float()  # (B, S, H)
-            values = self.value_head(hidden).squeeze(-1) * mask  # (B, S)
-            before = nn.functional.pad(values[:, :-1], (1, 0))  # (B, S) v_{i-1}, with v_{-1} = 0
-            rewards = (values - before) * mask  # (B, S)
-            weights = self.aggregator(hidden, rewards, mask)  # (B, S)
-            contributions = weights * rewards  # (B, S)
-            score = contributions.sum(1)  # (B,)
+            hidden = states[rows.unsqueeze(1), boundaries.clamp(min=0)].float()  # (R, S, H)
+            values = self.value_head(hidden).squeeze(-1) * mask  # (R, S)
+            before = nn.functional.pad(values[:, :-1], (1, 0))  # (R, S) v_{i-1}, with v_{-1} = 0
+            rewards = (values - before) * mask  # (R, S)
+            weights = self.aggregator(hidden, rewards, mask)  # (R, S)
+            contributions = weights * rewards  # (R, S)
+            score = contributions.sum(1)  # (R,)
         return SentenceRewardOutput(score, values, rewards, weights, contributions, mask)
 
     @torch.no_grad()

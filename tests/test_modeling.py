@@ -66,6 +66,9 @@ def naive(model: SentenceRewardModel, ids: list[int], boundaries: list[int]) -> 
         a, score = [1.0] * (last + 1), v[last]
     elif name == "sum_values":
         a, score = [float(last + 1 - i) for i in range(last + 1)], sum(v)
+    elif name == "mean_values":
+        a = [1.0] + [(last + 1 - i) / last for i in range(1, last + 1)]
+        score = sum(v[1:]) / last if last else v[0]
     elif name == "min":
         worst = min(range(1, last + 1), key=lambda i: delta[i], default=None)
         a, score = [float(i == worst) for i in range(last + 1)], 0.0 if worst is None else delta[worst]
@@ -249,4 +252,4 @@ def test_modeling_reaches_only_flat_files():
         assert "from sentrm" not in source
         todo += {line.split()[1][1:] for line in source.splitlines() if line.startswith("from .")} - seen
         seen.add(name)
-    assert seen == {"modeling", "configuration", "aggregation", "errors"}
+    assert seen == {"modeling", "configuration", "aggregation", "attention", "errors"}
