@@ -120,6 +120,25 @@ def test_both_responses_to_a_long_prompt_are_read_after_the_same_tokens(tokenize
     assert len(long.ids) <= 200
 
 
+@pytest.mark.parametrize("boundary", ["marker", "offset"])
+@pytest.mark.parametrize("prompt", ["How?", "word " * 300, ({"role": "system", "content": "Be brief."},)])
+def test_all_responses_to_a_prompt_are_read_after_the_same_tokens(tokenizer, boundary, prompt):
+    one = encoder(tokenizer, boundary, 200)
+    texts = ["Yes. No.", " So", "", "🙂" * 9, f"{MARKER}</s>"]
+    spans = [spans_of(text) if text else [] for text in texts]
+    together = one.encode_all(prompt, texts, spans)
+    assert together == [one.encode(prompt, text, cut) for text, cut in zip(texts, spans, strict=True)]
+    prompts = [encoded.ids[: encoded.boundaries[0] + 1] for encoded in together]
+    assert prompts == prompts[:1] * len(texts)
+
+
+def test_tools_that_the_template_refuses_are_an_error_about_the_prompt(tokenizer):
+    chat = PreTrainedTokenizerFast(tokenizer_object=tokenizer.backend_tokenizer)
+    chat.chat_template = "{{ tools[0].name + 1 }}{{ messages[-1].content }}"
+    with pytest.raises(EncodingError, match="the chat template refuses this prompt"):
+        encoder(chat).encode("How?", "So.", [Span(0, 3)], tools=[{"name": "look"}])
+
+
 def test_threads_do_not_mix_up_special_tokens(tokenizer):
     shared = encoder(tokenizer)
     items = [(f"Say {MARKER} and </s>, {i}.", f"Well, {MARKER} and </s>, {i}.") for i in range(50)]
@@ -180,3 +199,19 @@ def test_tokens_and_boundaries_tile_any_text(tokenizer, text, data):
         for span, end in zip(spans, encoded.boundaries[1:], strict=True):
             seen = sum(i != tokenizer.convert_tokens_to_ids(MARKER) for i in encoded.ids[start : end + 1])
             assert safe.startswith(tokenizer.decode(plain[:seen]).rstrip("\ufffd")[: span.end])
+
+
+def test_a_response_level_model_reads_what_fits_of_a_long_response(tokenizer):
+    config = SentenceRewardConfig(boundary="offset", segmenter={"backend": "response", "name": "", "threshold": None})
+    encoder = Encoder(tokenizer, config, max_length=40)
+    text = "Boil it for nine minutes, then move it to ice water. " * 5
+    encoded = encoder.encode("How?", text, [Span(0, len(text))])
+    assert len(encoded.ids) == 40
+    assert encoded.dropped_sentences == 1
+    ((start, end),) = encoded.spans
+    assert (start, encoded.tokens) == (0, [40 - encoded.boundaries[0] - 2])  # the end of turn stands behind it
+    assert 0 < end < len(text)
+    response_ids = tokenizer(text[:end], add_special_tokens=False)["input_ids"]
+    assert encoded.ids[encoded.boundaries[0] + 1 : -1] == response_ids
+    short = "Boil it."
+    assert encoder.encode("How?", short, [Span(0, len(short))]).dropped_sentences == 0

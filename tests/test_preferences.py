@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sentrm.errors import PreferenceDataError
-from sentrm.preferences import FIELDS, PreferencePair, RowProblem, load_preferences
+from sentrm.preferences import FIELDS, PreferencePair, RowProblem, load_preferences, stream_preferences
 
 
 def user(text: str) -> dict[str, str]:
@@ -177,6 +177,163 @@ def test_columns_of_another_name(load_one):
     assert load_one(row, columns=columns) == PreferencePair("q", "a", "b", id="k", margin=1.0, split_key="q")
 
 
+# Tools
+
+CALL = {"type": "function", "function": {"name": "weather", "arguments": {"city": "Oslo"}}}
+ASKS = {"role": "assistant", "content": "", "tool_calls": [CALL]}
+TELLS = {"role": "tool", "name": "weather", "content": "21"}
+TOOL = {"type": "function", "function": {"name": "weather", "parameters": {"type": "object"}}}
+USES = [user("Hot?"), ASKS, TELLS]
+
+
+@pytest.mark.parametrize("tools", [[TOOL], json.dumps([TOOL])])
+def test_tools_and_template_arguments(load_one, tools):
+    pair = load_one({**ROW, "tools": tools, "chat_template_kwargs": {"enable_thinking": False}})
+    assert (pair.tools, pair.chat_template_kwargs) == ((TOOL,), {"enable_thinking": False})
+    bare = load_one({**ROW, "tools": None, "chat_template_kwargs": None})
+    assert (bare.tools, bare.chat_template_kwargs) == ((), {})
+    assert load_one({**ROW, "tools": []}).tools == ()
+
+
+def test_tool_calls_of_the_prompt_go_to_the_template_as_they_are(load_one):
+    assert load_one({"prompt": USES, **talks()}).prompt == (*USES,)
+    assert load_one(talks(*USES)).prompt == (*USES,)
+    none = {**ASKS, "content": None, "name": None}
+    assert load_one({"prompt": [user("Hot?"), none, {**TELLS, "content": {"t": 21}}], **talks()}).prompt == (
+        user("Hot?"),
+        ASKS,
+        {**TELLS, "content": '{"t": 21}'},
+    )
+
+
+def test_shared_calls_after_the_prompt_are_a_part_of_it(load_one):
+    pair = load_one({"prompt": USES[:1], **talks(*USES[1:])})
+    assert (pair.prompt, pair.chosen, pair.rejected) == ((*USES,), "a", "b")
+
+
+def test_a_response_that_calls_tools_is_written_out(load_one):
+    pair = load_one({"prompt": USES[:1], "chosen": [*USES[1:], assistant("No.")], "rejected": [assistant("Maybe.")]})
+    call = '<tool_call>\n{"name": "weather", "arguments": {"city": "Oslo"}}\n</tool_call>'
+    assert (pair.prompt, pair.rejected) == ((*USES[:1],), "Maybe.")
+    assert pair.chosen == f"{call}\n<tool_response>\n21\n</tool_response>\nNo."
+    pair = load_one({"prompt": USES[:1], "chosen": [{**ASKS, "content": "Let me look."}], "rejected": [assistant("b")]})
+    assert pair.chosen == f"Let me look.\n{call}"
+
+
+def test_tools_from_parquet_have_no_empty_entries(tmp_path):
+    tools = [TOOL, {"type": "function", "function": {"name": "time", "parameters": {"additional": 1}}}]
+    path = tmp_path / "rows.parquet"
+    path.write_bytes(parquet_bytes([{"prompt": USES, **talks(), "tools": tools}]))
+    (pair,) = load_preferences(path).pairs
+    assert (pair.prompt, pair.tools) == ((*USES,), (*tools,))
+
+
+# Ties, soft labels, ranks
+
+
+@pytest.mark.parametrize(
+    ("label", "expected"),
+    [
+        ({}, 1.0),
+        ({"probability": 0.7}, 0.7),
+        ({"probability": "0.25", "tie": ""}, 0.25),
+        ({"probability": 0}, 0.0),
+        ({"probability": None, "tie": True}, 0.5),
+        ({"tie": "true"}, 0.5),
+        ({"tie": 0}, 1.0),
+        ({"label": "Tie"}, 0.5),
+        ({"label": "rejected"}, 0.0),
+        ({"label": "chosen", "tie": False}, 1.0),
+        ({"label": "safe"}, 1.0),  # another column of that name
+        ({"label": 0}, 1.0),
+    ],
+)
+def test_labels(load_one, label, expected):
+    assert load_one({**ROW, **label}).probability == expected
+
+
+@pytest.mark.parametrize(
+    ("winner", "expected"),
+    [
+        ("model_a", ("x", "y", 1.0)),
+        ("model_b", ("y", "x", 1.0)),
+        ("b", ("y", "x", 1.0)),
+        ("tie", ("x", "y", 0.5)),
+        ("tie (bothbad)", ("x", "y", 0.5)),
+    ],
+)
+def test_arena(load_one, winner, expected):
+    pair = load_one({"prompt": "Hi", "response_a": "x", "response_b": "y", "winner": winner})
+    assert (pair.chosen, pair.rejected, pair.probability) == expected
+
+
+@pytest.mark.parametrize("places", [{"ranks": [2, 1, 2]}, {"scores": [0.5, 9, 0.5]}])
+def test_ranked_responses_become_a_pair_for_each_two(load, places):
+    data = load({"prompt": "Hi", "responses": ["x", "y", "z"], **places, "id": "r", "tools": [TOOL]}, strict=True)
+    found = [(pair.id, pair.chosen, pair.rejected, pair.probability) for pair in data.pairs]
+    assert found == [("r:2>1", "y", "x", 1.0), ("r:1>3", "x", "z", 0.5), ("r:2>3", "y", "z", 1.0)]
+    shared = [(pair.prompt, pair.group, pair.split_key, pair.margin, pair.tools) for pair in data.pairs]
+    assert shared == [("Hi", "1", "Hi", None, (TOOL,))] * 3
+    assert data.rows == 1
+
+
+def test_ranked_conversations(load):
+    responses = [[*HI, assistant(text)] for text in "xyz"]
+    pairs = load({"prompt": HI, "responses": responses, "ranks": [3, 2, 1]}, strict=True).pairs
+    assert [(pair.prompt, pair.chosen, pair.rejected) for pair in pairs] == [
+        ((*HI,), chosen, rejected) for chosen, rejected in ("yx", "zx", "zy")
+    ]
+
+
+# Pre-tokenised rows
+
+IDS = ([1, 2, 3, 4], [1, 2, 5])
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("chosen_ids", "rejected_ids"),
+        ("chosen_input_ids", "rejected_input_ids"),
+        ("input_ids_chosen", "input_ids_rejected"),
+    ],
+)
+def test_pretokenised(load_one, names):
+    pair = load_one(dict(zip(names, IDS, strict=True)) | {"margin": 2})
+    assert pair.tokens.ids == ((1, 2, 3, 4), (1, 2, 5))
+    assert pair.tokens.boundaries == ((1, 3), (1, 2))  # the common prefix, the last token
+    assert (pair.chosen, pair.margin, pair.split_key) == ("", 2.0, "1 2")
+
+
+@pytest.mark.parametrize(
+    ("ids", "boundaries"),
+    [(([1, 2], [1, 2, 3]), ((0, 1), (0, 2))), (([1, 2], [1, 2]), ((0, 1), (0, 1)))],  # a response keeps a token
+)
+def test_pretokenised_responses_that_begin_alike(load_one, ids, boundaries):
+    assert load_one({"chosen_ids": ids[0], "rejected_ids": ids[1]}).tokens.boundaries == boundaries
+
+
+def test_pretokenised_with_boundaries_and_texts(load_one):
+    row = {"chosen_ids": IDS[0], "rejected_ids": IDS[1], "chosen_boundaries": [0, 2, 3], "rejected_boundaries": [0, 2]}
+    pair = load_one({**row, **ROW})
+    assert pair.tokens.boundaries == ((0, 2, 3), (0, 2))
+    assert (pair.prompt, pair.chosen, pair.split_key) == (ROW["prompt"], ROW["chosen"], ROW["prompt"])
+
+
+def test_a_stream_gives_what_loading_gives(tmp_path):
+    path = write_jsonl(tmp_path / "rows.jsonl", [ROW, {"prompt": "p"}, {**ROW, "tie": True}] * 60)
+    data = load_preferences(path)
+    streamed = list(stream_preferences(path))
+    assert [one for one in streamed if isinstance(one, RowProblem)] == data.problems
+    assert [pair for one in streamed if isinstance(one, list) for pair in one] == data.pairs
+    assert (len(streamed), data.rows) == (180, 180)
+    endless = write_jsonl(tmp_path / "late.jsonl", [ROW] * 300 + ["text"])
+    stream = stream_preferences(endless, strict=True)
+    assert [next(stream)[0].id for _ in range(300)] == [str(i) for i in range(1, 301)]
+    with pytest.raises(PreferenceDataError, match="row 301: is of type str"):
+        next(stream)
+
+
 # Bad rows
 
 
@@ -192,6 +349,9 @@ def test_bad_rows_are_counted_and_good_ones_kept(tmp_path):
     words = ["not a line of JSON", "is of type str", "no", "rejected", "of type int", "other rows have one", "id"]
     for problem, word in zip(data.problems, words, strict=True):
         assert word in problem.reason
+
+
+TOKENS = {"chosen_ids": [1, 2], "rejected_ids": [1, 3]}
 
 
 @pytest.mark.parametrize(
@@ -211,6 +371,34 @@ def test_bad_rows_are_counted_and_good_ones_kept(tmp_path):
         ({"prompt": [{"role": "user", "content": None}], "chosen": "a", "rejected": "b"}, "content of type NoneType"),
         ({"chosen": "Yes.", "rejected": "No."}, "do not begin with the same words"),
         ({"prompt": "Hi", "chosen": "a", "rejected": "b", "context": ["x"]}, "context is of type list"),
+        ({**ROW, "probability": 1.01}, "probability is 1.01, expected a number from 0 to 1"),
+        ({**ROW, "probability": -0.1}, "probability is -0.1"),
+        ({**ROW, "probability": "likely"}, "probability is 'likely'"),
+        ({**ROW, "probability": True}, "probability is True"),
+        ({**ROW, "probability": math.nan}, "probability is nan"),
+        ({**ROW, "tie": "perhaps"}, "tie is 'perhaps', expected true or false"),
+        ({**ROW, "probability": 0.9, "tie": True}, "contradict each other"),
+        ({**ROW, "tools": "{not json"}, "tools is no JSON"),
+        ({**ROW, "tools": "{}"}, "tools is '{}', expected a list of JSON schemas"),
+        ({**ROW, "tools": [1]}, "expected a list of JSON schemas"),
+        ({**ROW, "chat_template_kwargs": [1]}, "chat_template_kwargs is [1], expected an object"),
+        ({**ROW, "chat_template_kwargs": {"tokenize": True}}, "chat_template_kwargs sets tokenize"),
+        ({"prompt": [{**ASKS, "tool_calls": "look"}], **talks()}, "tool_calls of a message of prompt"),
+        ({"prompt": HI, "chosen": [*TURNS[1:], assistant("a")], "rejected": [assistant("b")]}, "3 messages after"),
+        ({"prompt": "p", "responses": ["a"], "ranks": [1]}, "expected a list of at least two"),
+        ({"prompt": "p", "responses": ["a", "b"], "ranks": [1]}, "ranks is [1], expected 2 finite numbers"),
+        ({"prompt": "p", "responses": ["a", "b"], "scores": [1, "x"]}, "scores is [1, 'x'], expected 2 finite"),
+        ({"prompt": None, "responses": ["a", "b"], "ranks": [1, 2]}, "has no prompt"),
+        ({"prompt": "p", "responses": [3, "b"], "ranks": [1, 2]}, "is of type int"),
+        ({"prompt": "p", "response_a": "a", "response_b": "b", "winner": "c"}, "winner is 'c', expected model_a"),
+        ({"chosen_ids": [1, 2], "rejected_ids": None}, "rejected_ids is None, expected a list of token ids"),
+        ({"chosen_ids": [1, -2], "rejected_ids": [1, 2]}, "chosen_ids is [1, -2]"),
+        ({"chosen_ids": [1, 2], "rejected_ids": [2, 2]}, "do not begin with the same token"),
+        ({"chosen_ids": [1], "rejected_ids": [1, 2]}, "do not begin with the same token"),
+        ({**TOKENS, "chosen_boundaries": [0, 1]}, "has the boundaries of one response"),
+        ({**TOKENS, "chosen_boundaries": [0, 9], "rejected_boundaries": [0, 1]}, "ascending positions below 2"),
+        ({**TOKENS, "chosen_boundaries": [1, 0], "rejected_boundaries": [0, 1]}, "ascending positions below 2"),
+        ({**TOKENS, "chosen_boundaries": [1], "rejected_boundaries": [1]}, "first boundary differ"),
     ],
 )
 def test_reason_of_a_bad_row(load, row, reason):
@@ -244,7 +432,9 @@ JSON = st.recursive(
 @given(st.lists(st.fixed_dictionaries(dict.fromkeys(FIELDS, JSON)) | JSON, max_size=3))
 def test_every_record_is_a_pair_or_a_problem(tmp_path_factory, records):
     data = load_preferences(write_jsonl(tmp_path_factory.getbasetemp() / "any.jsonl", [ROW, *records]))
-    assert len(data.pairs) + len(data.problems) == 1 + len(records)
+    assert data.rows == 1 + len(records)
+    rows = {pair.group or f"alone {i}" for i, pair in enumerate(data.pairs)}  # a ranked row gives several pairs
+    assert len(rows) + len(data.problems) == data.rows
     assert all(pair.prompt != () for pair in data.pairs)
 
 
@@ -357,6 +547,10 @@ def test_missing_file(name):
         ({"prompt": "p", "chosen": "c"}, None, "'rejected'"),
         ({"question": "p", "chosen": "I do.", "rejected": "I am."}, None, "'prompt'"),
         (ROW, {"prompt": "question"}, "'question'"),
+        ({"prompt": "p", "responses": ["a", "b"]}, None, "'ranks'"),
+        ({"responses": ["a", "b"], "scores": [1, 2]}, None, "'prompt'"),
+        ({"chosen_ids": [1, 2]}, None, "'rejected_ids'"),
+        ({"prompt": "p", "response_a": "a", "winner": "a"}, None, "'response_b'"),
         (ROW, {"margin": "gap"}, "'gap'"),
     ],
 )
@@ -389,8 +583,13 @@ def test_a_folder_that_datasets_loads(tmp_path):
     write_jsonl(folder / "test.jsonl", [row, row])
     assert load_preferences(folder).pairs == [PreferencePair((user("Hi"),), "a", "b", "1", None, "Hi")]
     assert [pair.id for pair in load_preferences(str(folder), split="test").pairs] == ["1", "2"]
+    assert list(stream_preferences(folder, split="test")) == [
+        [pair] for pair in load_preferences(folder, split="test").pairs
+    ]
     with pytest.raises(PreferenceDataError, match="'validation'"):
         load_preferences(folder, split="validation")
+    with pytest.raises(PreferenceDataError, match="'validation'"):
+        next(stream_preferences(folder, split="validation"))
 
 
 @pytest.mark.usefixtures("hub_cache")
