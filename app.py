@@ -25,7 +25,7 @@ def parser() -> argparse.ArgumentParser:
     add("--model", default=str(ASSETS / "demo-model"), help="folder or hub id of a sentence reward model (%(default)s)")
     add("--host", default=os.environ.get("GRADIO_SERVER_NAME", "127.0.0.1"), help="address to listen on (%(default)s)")
     add("--port", type=int, default=port, help="port to listen on (%(default)s)")
-    add("--segmenter", help="rules, rules:de, sat:sat-3l@0.2, … (the one the model was trained with)")
+    add("--segmenter", help="rules, rules:de, sat:sat-3l@0.2, tokens, response, … (the one the model was trained with)")
     add("--device", default="auto", help="auto, cpu, cuda, cuda:1 or mps (%(default)s)")
     add("--dtype", default="auto", help="auto, float32, bfloat16 or float16 (%(default)s)")
     add("--max-length", type=int, metavar="TOKENS", help="most tokens a sequence may take (the model's own limit)")

@@ -91,6 +91,15 @@ class SumValues(Mean):
         return mask.flip(1).cumsum(1).flip(1).to(rewards.dtype) * mask
 
 
+class MeanValues(Mean):
+    """No differencing: `R = (1/N) Σ_{i≥1} v_i`. In terms of rewards `a_0 = 1`, `a_j = (N + 1 - j) / N`; a response
+    without a sentence scores `v_0`."""
+
+    def forward(self, hidden: Tensor, rewards: Tensor, mask: Tensor) -> Tensor:
+        after = mask.flip(1).cumsum(1).flip(1).to(rewards.dtype)  # (B, S) N + 1 - j
+        return (after / (after[:, :1] - 1).clamp(min=1)).clamp(max=1) * mask
+
+
 class Min(Mean):
     """The worst sentence alone: `R = min_{i≥1} Δ_i`. A response without a sentence scores 0."""
 
@@ -113,6 +122,7 @@ AGGREGATORS: dict[str, type[nn.Module]] = {
     "mean": Mean,
     "last": Last,
     "sum_values": SumValues,
+    "mean_values": MeanValues,
     "min": Min,
     "softmin": Softmin,
 }

@@ -180,6 +180,10 @@ def test_200_000_characters_take_seconds_at_most(unit: str) -> None:
         ("sat:/some/folder@0.01", SegmenterSpec("sat", "/some/folder", 0.01)),
         ("sat:/a:b@c/d", SegmenterSpec("sat", "/a:b@c/d", 0.2)),
         ("sat:/a:b@c@1e-3", SegmenterSpec("sat", "/a:b@c", 0.001)),
+        ("response", SegmenterSpec("response")),
+        ("tokens", SegmenterSpec("tokens")),
+        ("entropy:gpt2", SegmenterSpec("entropy", "gpt2", 2.0)),
+        ("entropy:/a:b@c@1.75", SegmenterSpec("entropy", "/a:b@c", 1.75)),
     ],
 )
 def test_a_specification_is_parsed(text: str, spec: SegmenterSpec) -> None:
@@ -194,6 +198,13 @@ SPECS = st.one_of(
         st.one_of(st.text(min_size=1), st.text("a/@:.0 ", min_size=1)),
         st.floats(0, 1, exclude_min=True, exclude_max=True),
     ),
+    st.builds(
+        SegmenterSpec,
+        st.just("entropy"),
+        st.text("a/@:.0 ", min_size=1),
+        st.floats(0, exclude_min=True, allow_infinity=False),
+    ),
+    st.sampled_from([SegmenterSpec("response"), SegmenterSpec("tokens")]),
 )
 
 
@@ -206,8 +217,8 @@ def test_a_specification_survives_text_and_json(spec: SegmenterSpec) -> None:
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("", "'rules' or 'sat'"),
-        ("spacy:en", "'rules' or 'sat'"),
+        ("", "'rules', 'sat', 'response', 'tokens' or 'entropy'"),
+        ("spacy:en", "'rules', 'sat', 'response', 'tokens' or 'entropy'"),
         ("rules:", "language code"),
         ("rules:English", "language code"),
         ("rules:en@0.2", "language code"),
@@ -216,6 +227,13 @@ def test_a_specification_survives_text_and_json(spec: SegmenterSpec) -> None:
         ("sat:sat-3l@0", "between 0 and 1"),
         ("sat:sat-3l@nan", "between 0 and 1"),
         ("sat:sat-3l@high", "or write sat:sat-3l@high@0.2"),
+        ("response:en", "'response' alone"),
+        ("tokens:gpt2", "'tokens' alone"),
+        ("entropy", "name or folder of a causal language model"),
+        ("entropy:gpt2@0", "above 0, in nats"),
+        ("entropy:gpt2@inf", "above 0, in nats"),
+        ("entropy:gpt2@nan", "above 0, in nats"),
+        ("entropy:gpt2@high", "or write entropy:gpt2@high@2.0"),
     ],
 )
 def test_a_wrong_specification_says_what_to_write(text: str, expected: str) -> None:

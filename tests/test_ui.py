@@ -21,7 +21,7 @@ from sentrm.errors import EncodingError, SentrmError
 from sentrm.results import ModelInfo, ScoredPair, ScoredResponse, SegmenterInfo, Span
 from sentrm.ui import charts, words
 from sentrm.ui.heatmap import FULL_BAR, INK_ON_COLOUR, PALETTES, PairHeatmap, Scale, heatmap_value
-from sentrm.ui.inspect import build_app, check_input, read_examples, score_texts
+from sentrm.ui.inspect import build_app, check_input, how_to_read, read_examples, score_texts
 from sentrm.ui.look import DARK, LIGHT, launch_options
 
 ROOT = Path(__file__).parents[1]
@@ -215,6 +215,70 @@ def test_another_segmenter_is_named():
     assert "sat:sat-3l@0.2" in heatmap_value(pair)["notices"][0]
 
 
+def cut_into(text, *ends, segmenter):
+    """A response cut at `ends`, its rewards 0.1 each."""
+    spans = tuple(Span(start, end) for start, end in zip([0, *ends], [*ends, len(text)], strict=True))
+    count = len(spans)
+    info = SegmenterInfo(segmenter, "1", True)
+    rewards, weights = (0.1,) * (count + 1), (1.0,) * (count + 1)
+    return response(text, rewards, weights, spans=spans, tokens=(1,) * count, segmenter=info)
+
+
+@pytest.mark.parametrize(
+    ("segmenter", "unit", "running"),
+    [
+        ("rules:en", "sentence", False),
+        ("sat:response@0.2", "sentence", False),
+        ("tokens", "token", True),
+        ("entropy:some/lm@2.0", "segment", True),
+        ("response", "response", False),
+    ],
+)
+def test_the_page_speaks_of_what_the_segmenter_cuts(segmenter, unit, running):
+    a = cut_into("Boil it. Wait.", *([] if unit == "response" else [5]), segmenter=segmenter)
+    a = dataclasses.replace(a, dropped_sentences=2)
+    pair = ScoredPair("", a, a)
+    value = heatmap_value(pair)
+    assert (value["unit"], value["running"]) == (unit, running)
+    assert value["legend"]["label"].startswith(f"reward, logits above the model's median {unit} (")
+    first = value["sides"][0]["sentences"][0]
+    place = "the whole response" if unit == "response" else f"{unit} 1 of 2"
+    assert first["title"] == f"A · {place}"
+    assert first["label"].lower().startswith(f"{place}, reward")
+    said = json.dumps([value, charts.table_rows(pair), charts.terms(a, shown=1), how_to_read(MODEL, a.segmenter)])
+    assert ("sentence" in re.sub(r'"(sum|sentences)"|"sentences": "', "", said)) == (unit == "sentence")
+    assert charts.table_rows(pair)[1][1] == ("response" if unit == "response" else f"{unit} 1")
+
+
+def test_a_baseline_of_another_segmenter_has_no_median_to_be_measured_from():
+    info = SegmenterInfo("rules:en", "1", own=False)
+    one = response(segmenter=info)
+    value = heatmap_value(ScoredPair("", one, one))
+    assert value["legend"]["label"] == "reward, logits above zero (the model's median is that of another segmenter)"
+    assert value["sides"][0]["sentences"][1]["above"] == "0.900 below the baseline"
+    assert "measured from zero" in " ".join(how_to_read(MODEL, info).split())
+
+
+@given(st.text(st.sampled_from("a. \n\r\t`🙂"), min_size=1, max_size=30), st.sets(st.integers(1, 29)))
+def test_running_text_keeps_every_character(text, ends):
+    one = cut_into(text, *sorted(end for end in ends if end < len(text)), segmenter="tokens")
+    sentences = heatmap_value(ScoredPair("", one, one))["sides"][0]["sentences"]
+    kept = "".join(s["lead"] + s["text"] + s["trail"] for s in sentences if s["text"] != "(white space)")
+    inked = [text[start:end] for start, end in one.spans if text[start:end].strip()]
+    assert kept.splitlines() == "".join(inked).splitlines()
+
+
+def test_code_is_known_in_tokens_and_in_a_whole_response():
+    text = "Do:\n\n```py\nx = 1\n```\n\nEnd `a` ```b```"
+    one = cut_into(text, 5, 8, 11, 13, 22, 25, segmenter="tokens")
+    sentences = heatmap_value(ScoredPair("", one, one))["sides"][0]["sentences"]
+    assert [s["code"] for s in sentences] == [False, True, True, True, True, False, False]
+    whole = cut_into(text, segmenter="response")
+    (sentence,) = heatmap_value(ScoredPair("", whole, whole))["sides"][0]["sentences"]
+    assert sentence["parts"] == [("Do:\n\n", False), ("```py\nx = 1\n```", True), ("\n\nEnd `a` ```b```", False)]
+    assert not sentence["code"]
+
+
 def test_structure_of_a_response_is_kept():
     parts = ["Here it is:\n\n", "```python\nif x:\n    y()\n```\n\n", "- one\n  ", "- two\n", "Done. ", "Bye."]
     ends = [sum(map(len, parts[: i + 1])) for i in range(len(parts))]
@@ -323,6 +387,13 @@ def test_missing_fields_are_named():
 def test_an_error_of_the_scorer_speaks_of_the_responses_by_their_names_here():
     scorer = FixedScorer(EncodingError("rejected of pair 1: the first sentence has 999 tokens."))
     with pytest.raises(SentrmError, match=r"Response B: the first sentence has 999 tokens\."):
+        score_texts(scorer, "p", "a", "b")
+
+
+def test_a_response_that_does_not_fit_is_not_called_a_sentence():
+    scorer = FixedScorer(EncodingError("chosen of pair 1: the first sentence has 999 tokens. Shorten the sentence."))
+    scorer.segmenter_info = SegmenterInfo("response", "the whole text", True)
+    with pytest.raises(SentrmError, match=r"Response A: the response has 999 tokens\. Shorten the response\."):
         score_texts(scorer, "p", "a", "b")
 
 

@@ -10,12 +10,12 @@ import math
 from typing import TYPE_CHECKING
 
 from ..results import ScoredPair, ScoredResponse
-from .words import MINUS, counted, percent, plain, signed, visible
+from .words import MINUS, counted, percent, plain, signed, unit_of, visible
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
-SHOWN = 10  # sentences with a bar of their own; the others share one
+SHOWN = 10  # sentences, or what stands in their place, with a bar of their own; the others share one
 ABOVE, BELOW, TOTAL = "#4393c3", "#d6604d", "#6b7280"
 TABLE_HEADERS = ["response", "term", "text", "tokens", "value", "reward", "weight", "contribution"]
 
@@ -26,13 +26,16 @@ def terms(response: ScoredResponse, shown: int = SHOWN) -> list[tuple[str, float
     At most `shown` sentences, those with the largest |contribution|, keep their place; the others follow as one bar.
     """
     contributions = response.contributions[1:]
+    unit = unit_of(response.segmenter.spec)
     largest = sorted(range(len(contributions)), key=lambda i: -abs(contributions[i]))[:shown]
     bars = [("prompt", response.contributions[0], "the prompt term")]
-    bars += [(str(i + 1), contributions[i], response.sentences[i]) for i in sorted(largest)]
+    bars += [
+        (unit if unit == "response" else str(i + 1), contributions[i], response.sentences[i]) for i in sorted(largest)
+    ]
     others = [c for i, c in enumerate(contributions) if i not in set(largest)]
     if others:
         name = f"{len(others)} other{'s' if len(others) > 1 else ''}"
-        bars.append((name, math.fsum(others), f"{counted(len(others), 'other sentence')} together"))
+        bars.append((name, math.fsum(others), f"{counted(len(others), f'other {unit}')} together"))
     return bars
 
 
@@ -96,7 +99,8 @@ def waterfall(name: str, response: ScoredResponse, y_range: tuple[float, float])
         font={"family": "Inter, system-ui, sans-serif", "size": 12},
         xaxis={
             "tickvals": list(range(len(bars) + 1)),
-            "ticktext": [label for label, _, _ in bars] + ["score"],
+            "ticktext": [label.replace(" ", "<br>") for label, _, _ in bars] + ["score"],
+            "autotickangles": [0, 90],
             "fixedrange": True,
             "showgrid": False,
         },
@@ -111,12 +115,13 @@ def table_rows(pair: ScoredPair) -> list[list[str]]:
     """Every term of both responses as text, in reading order; columns as in `TABLE_HEADERS`."""
     rows = []
     for name, response in (("A", pair.a), ("B", pair.b)):
+        unit = unit_of(response.segmenter.spec)
         for i, contribution in enumerate(response.contributions):
             text = visible(response.sentences[i - 1]).strip() if i else "(prompt)"
             rows.append(
                 [
                     name,
-                    f"sentence {i}" if i else "prompt",
+                    "prompt" if i == 0 else unit if unit == "response" else f"{unit} {i}",
                     text,
                     str(response.tokens[i - 1]) if i else "",
                     plain(response.values[i], 4),

@@ -3,8 +3,9 @@
 const LAYOUTS = [["rows", "One a row"], ["flow", "Flowing text"]];
 const PALETTES = [["RdBu", "Red–blue"], ["PuOr", "Orange–purple"]];
 const RIGHT_TO_LEFT = /^\P{L}*[\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufefc]/u; // the first letter is Hebrew, Arabic, …
-const view = { layout: "rows", palette: "RdBu" };
+const view = { layout: "", palette: "RdBu" }; // no layout until one is chosen: the unit's own
 let sides = []; // per response: its sentences' data and nodes
+let unit = "sentence"; // what stands in a sentence's place: sentence, segment, token or response
 let shown = null; // the node the detail panel speaks of
 let pinned = false;
 
@@ -47,13 +48,14 @@ function drawLegend(legend) {
   sample.firstChild.style.width = "100%";
   const marks = make("div", "marks");
   for (const mark of ["0", "even", "3 × even"]) add(marks, make("span", "", mark));
-  add(weight, make("span", "key-label", "bar: weight of a sentence"), sample, marks);
+  add(weight, make("span", "key-label", `bar: weight of a ${unit}`), sample, marks);
   return add(box, add(make("div", "key-reward"), make("span", "key-label", legend.label), add(make("div", "scale"), ramp, ticks)), weight);
 }
 
 function drawSwitches(root) {
   const bar = make("div", "switches");
   for (const [key, name, choices] of [["layout", "Layout", LAYOUTS], ["palette", "Colours", PALETTES]]) {
+    if (key === "layout" && unit === "response") continue; // one block either way
     const group = make("div", "switch");
     group.setAttribute("role", "group");
     group.setAttribute("aria-label", name);
@@ -61,7 +63,7 @@ function drawSwitches(root) {
       const button = make("button", "", label);
       button.type = "button";
       button.dataset[key] = value;
-      button.setAttribute("aria-pressed", String(view[key] === value));
+      button.setAttribute("aria-pressed", String(root.dataset[key] === value));
       button.addEventListener("click", () => {
         view[key] = value;
         root.dataset[key] = value;
@@ -77,14 +79,15 @@ function drawSwitches(root) {
 function drawSentence(data, side, index) {
   const node = make("div", `s c${data.class}`);
   if (data.code) node.classList.add("code");
-  if (data.item) node.classList.add("item");
+  if (data.item && unit !== "response") node.classList.add("item");
   node.setAttribute("role", "option");
   node.setAttribute("aria-selected", "false");
   node.setAttribute("aria-label", `${data.label}. ${data.text}`);
   node.tabIndex = index === 0 ? 0 : -1;
   node.dataset.side = side;
   node.dataset.index = index;
-  const text = make("span", "t", data.text);
+  const text = make("span", "t");
+  for (const [part, code] of data.parts || [[data.text]]) text.append(code ? make("span", "mono", part) : part);
   text.dir = "auto";
   const number = make("span", "n", data.reward);
   const bar = add(make("span", data.over ? "bar over" : "bar"), make("i"));
@@ -92,28 +95,30 @@ function drawSentence(data, side, index) {
   return add(node, add(make("span", "c"), text, number), bar);
 }
 
-function drawSide(data, side) {
+function drawSide(data, side, running) {
   const card = make("article", "card");
   card.setAttribute("aria-label", `Response ${data.name}`);
   const head = add(make("h2"), make("span", "", `Response ${data.name}`), make("span", "meta", data.meta));
-  const box = make("div", "sentences");
+  const box = make("div", running ? "sentences running" : "sentences");
   box.setAttribute("role", "listbox");
-  box.setAttribute("aria-label", `Sentences of response ${data.name}`);
+  const units = unit === "response" ? "" : `${unit[0].toUpperCase()}${unit.slice(1)}s of r`;
+  box.setAttribute("aria-label", `${units || "R"}esponse ${data.name}`);
   const nodes = [];
   let line = null;
   data.sentences.forEach((sentence, index) => {
-    if (!line || sentence.gap > 0) {
+    if (!line || (sentence.gap > 0 && !running)) {
       line = make("div", `line gap${line ? sentence.gap : 0}`);
       line.setAttribute("role", "presentation");
       line.dir = RIGHT_TO_LEFT.test(sentence.text) ? "rtl" : "ltr";
-      line.style.setProperty("--indent", sentence.indent);
+      if (!running) line.style.setProperty("--indent", sentence.indent);
       add(box, line);
-    } else {
-      line.appendChild(document.createTextNode(" "));
+    } else if (!running) {
+      line.append(" ");
     }
     const node = drawSentence(sentence, side, index);
     nodes.push(node);
-    add(line, node);
+    if (running) line.append(sentence.lead, node, sentence.trail);
+    else add(line, node);
   });
   sides[side] = { data, nodes };
   add(card, head, box);
@@ -128,14 +133,15 @@ function drawSide(data, side) {
   const term = data.prompt_term;
   const rest = make("div", "rest");
   const line1 = `prompt term ${term.reward} × weight ${term.weight} = ${term.contribution}`;
-  const line2 = `sentences ${data.sum.sentences}, prompt ${data.sum.prompt}, score ${data.sum.score}`;
+  const line2 = `${unit === "response" ? unit : `${unit}s`} ${data.sum.sentences}, prompt ${data.sum.prompt}, score ${data.sum.score}`;
   return add(card, add(rest, make("span", "", line1), make("span", "", line2)));
 }
 
 function drawDetail() {
   const box = make("section", "detail");
-  box.setAttribute("aria-label", "Sentence detail");
-  add(box, make("p", "hint", "Point at a sentence for its numbers; click or press Enter to pin it. Tab reaches a response, arrow keys move through it."));
+  box.setAttribute("aria-label", `${unit[0].toUpperCase()}${unit.slice(1)} detail`);
+  const keys = unit === "response" ? "" : ", arrow keys move through it";
+  add(box, make("p", "hint", `Point at a ${unit} for its numbers; click or press Enter to pin it. Tab reaches a response${keys}.`));
   return box;
 }
 
@@ -180,7 +186,7 @@ function focusSentence(node) {
 function render() {
   const value = props.value;
   const root = element.querySelector(".pair-heatmap");
-  root.dataset.layout = view.layout;
+  root.dataset.layout = view.layout || (value?.running ? "flow" : "rows");
   root.dataset.palette = view.palette;
   shown = null;
   pinned = false;
@@ -199,6 +205,8 @@ function render() {
     return live.replaceChildren(message);
   }
   const started = performance.now();
+  unit = value.unit;
+  root.dataset.unit = unit;
   live.replaceChildren(drawVerdict(value.verdict));
   if (value.notices.length) {
     const notices = make("ul", "notices");
@@ -206,7 +214,7 @@ function render() {
     add(live, notices);
   }
   const pair = make("div", "pair");
-  value.sides.forEach((side, index) => add(pair, drawSide(side, index)));
+  value.sides.forEach((side, index) => add(pair, drawSide(side, index, value.running)));
   add(root, add(make("div", "tools"), drawLegend(value.legend), drawSwitches(root)), pair, drawDetail());
   root.dataset.drawn = (performance.now() - started).toFixed(1); // milliseconds
 }

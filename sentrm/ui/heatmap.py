@@ -4,6 +4,7 @@ Decisions:
 - One scale for both responses, symmetric around a named baseline, the model's median sentence reward: a reward
   has no zero of its own. Seven classes of equal width whose edges are round numbers.
 - Colour is the reward; the bar under a sentence is its weight, full width at three times an even share.
+- A baseline's tokens and segments are drawn as running text with all its white space, a response as one block.
 - Every number is formatted here, so the page can be tested without a browser; the browser only places text.
 - The template is fixed and text reaches the page through `textContent` alone: no response can inject markup.
 """
@@ -14,6 +15,7 @@ import math
 import re
 from abc import ABCMeta
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +23,7 @@ import gradio as gr
 from gradio.component_meta import ComponentMeta
 
 from ..results import ScoredPair, ScoredResponse
-from .words import counted, margin_line, percent, plain, signed, verdict, visible
+from .words import counted, margin_line, percent, plain, signed, unit_of, verdict, visible
 
 # ColorBrewer 2.0 (Cynthia Brewer, colorbrewer2.org), the inner seven of the nine-class diverging ramps, below to above.
 PALETTES = {
@@ -32,6 +34,7 @@ INK_ON_COLOUR = "#06080c"  # text on every class of both ramps, in light and dar
 FULL_BAR = 3.0  # a bar of full width is this many even shares
 
 _MANTISSAS = (1.0, 1.2, 1.6, 2.0, 2.4, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0)
+_FENCE = re.compile(r"^[ \t]*(`{3,}(?=[^`\n]*$)|~{3,})(?:.*?^[ \t]*\1|.*)", re.MULTILINE | re.DOTALL)
 _LIST_MARKER = re.compile(r"(?:[-*+•]|\d{1,3}[.)])\s")
 
 
@@ -79,11 +82,20 @@ def heatmap_value(pair: ScoredPair, notices: tuple[str, ...] = ()) -> dict[str, 
     `notices` are sentences about the input that the page wants shown above the responses; those about what the
     model did not read are added here.
     """
-    model = pair.a.model
-    median = model.median_reward
-    scale = Scale.around(median or 0.0, [*pair.a.rewards[1:], *pair.b.rewards[1:]])
+    median, segmenter = pair.a.model.median_reward, pair.a.segmenter
+    unit = unit_of(segmenter.spec)
+    centre = median if median is not None and segmenter.own else 0.0
+    scale = Scale.around(centre, [*pair.a.rewards[1:], *pair.b.rewards[1:]])
     digits = 2 if scale.step >= 0.1 else 3
+    if median is None:
+        baseline = f"zero (this model stores no median {unit})"
+    elif segmenter.own:
+        baseline = f"the model's median {unit} ({signed(median, digits)})"
+    else:
+        baseline = "zero (the model's median is that of another segmenter)"
     return {
+        "unit": unit,
+        "running": unit in ("token", "segment"),  # drawn as running text, one a row only if asked for
         "verdict": {
             "words": verdict(pair.probability),
             "probability": pair.probability,
@@ -91,9 +103,7 @@ def heatmap_value(pair: ScoredPair, notices: tuple[str, ...] = ()) -> dict[str, 
             "scores": [signed(pair.a.score, digits), signed(pair.b.score, digits)],
         },
         "legend": {
-            "label": "reward, logits above zero (this model stores no median sentence)"
-            if median is None
-            else f"reward, logits above the model's median sentence ({signed(median, digits)})",
+            "label": f"reward, logits above {baseline}",
             "ticks": list(scale.ticks),
         },
         "notices": [*notices, *_notices(pair)],
@@ -108,6 +118,7 @@ def message_value(message: str) -> dict[str, Any]:
 
 def _notices(pair: ScoredPair) -> list[str]:
     notices = []
+    unit = unit_of(pair.a.segmenter.spec)
     cut = max(pair.a.cut_prompt_tokens, pair.b.cut_prompt_tokens)
     if cut:
         notices.append(
@@ -116,27 +127,34 @@ def _notices(pair: ScoredPair) -> list[str]:
     for name, response in (("A", pair.a), ("B", pair.b)):
         if response.dropped_sentences:
             whole = response.dropped_sentences + len(response.spans)
+            which = f"last {response.dropped_sentences:,} of {counted(whole, unit)} were"
+            if unit == "response":
+                which = "end was"
             notices.append(
-                f"Response {name} is longer than the model can read: its last {response.dropped_sentences:,} of "
-                f"{counted(whole, 'sentence')} were not read and do not count in the score."
+                f"Response {name} is longer than the model can read: its {which} not read, nor counted in the score."
             )
     if not pair.a.segmenter.own:
         notices.append(
-            f"Sentences were cut by {pair.a.segmenter.spec}, which is not the segmenter this model was trained with."
+            f"The text was cut by {pair.a.segmenter.spec}, which is not the segmenter this model was trained with."
         )
     return [visible(notice) for notice in notices]
 
 
 def _side(name: str, response: ScoredResponse, scale: Scale, digits: int) -> dict[str, Any]:
     even = even_share(response)
+    unit = unit_of(response.segmenter.spec)
     count = len(response.spans)
+    fences = [match.span() for match in _FENCE.finditer(response.text)]
     sentences = []
     for i, (start, end) in enumerate(response.spans, start=1):
+        place = "the whole response" if unit == "response" else f"{unit} {i} of {count}"
         reward, weight, contribution = response.rewards[i], response.weights[i], response.contributions[i]
         times = weight / even if even else 0.0
         sentences.append(
             {
                 **_structure(response.text, start, end),
+                **({"parts": _parts(response.text, fences)} if unit == "response" and fences else {}),
+                "code": unit != "response" and _inside(start, fences),
                 "class": scale.class_of(reward),
                 "reward": signed(reward, digits),
                 "exact": signed(reward, 3),
@@ -149,15 +167,16 @@ def _side(name: str, response: ScoredResponse, scale: Scale, digits: int) -> dic
                 "over": times > FULL_BAR,
                 "contribution": signed(contribution, 3),
                 "tokens": counted(response.tokens[i - 1], "token"),
-                "title": f"{name} · sentence {i} of {count}",
-                "label": f"Sentence {i} of {count}, reward {signed(reward, digits)}, weight "
+                "title": f"{name} · {place}",
+                "label": f"{place.capitalize()}, reward {signed(reward, digits)}, weight "
                 f"{percent(weight).removesuffix('%')} percent, contribution {signed(contribution, 3)}",
             }
         )
     tail = response.text[response.spans[-1].end :] if response.spans else response.text
     return {
         "name": name,
-        "meta": f"{counted(count, 'sentence')} · {counted(sum(response.tokens), 'token')}",
+        "meta": (f"{counted(count, unit)} · " if unit in ("sentence", "segment") else "")
+        + counted(sum(response.tokens), "token"),
         "sentences": sentences,
         "prompt_term": {
             "reward": signed(response.rewards[0], digits),
@@ -170,8 +189,20 @@ def _side(name: str, response: ScoredResponse, scale: Scale, digits: int) -> dic
             "score": signed(response.score, 3),
         },
         "tail": visible(tail) if response.dropped_sentences else "",
-        "tail_note": f"not read: {counted(response.dropped_sentences, 'sentence')}",
+        "tail_note": "not read" if unit == "response" else f"not read: {counted(response.dropped_sentences, unit)}",
     }
+
+
+def _inside(position: int, fences: list[tuple[int, int]]) -> bool:
+    return any(start <= position < end for start, end in fences)
+
+
+def _parts(text: str, fences: list[tuple[int, int]]) -> list[tuple[str, bool]]:
+    """A whole response's text without the white space around it, in parts, and whether each is a fenced block."""
+    start = len(text) - len(text.lstrip())
+    end = max(start, len(text.rstrip()))
+    edges = {start, end, *(edge for fence in fences for edge in fence if start < edge < end)}
+    return [(visible(text[i:j]), _inside(i, fences)) for i, j in pairwise(sorted(edges))]
 
 
 def _structure(text: str, start: int, end: int) -> dict[str, Any]:
@@ -183,14 +214,19 @@ def _structure(text: str, start: int, end: int) -> dict[str, Any]:
     core = raw.strip()
     at = start + raw.index(core)
     before = text[: at if core else start]
-    space = before[len(before.rstrip()) :].replace("\r\n", "\n").replace("\r", "\n")
+    space = _line_feeds(before[len(before.rstrip()) :])
     return {
         "text": visible(core) or "(white space)",
         "gap": min(2, space.count("\n")),
         "indent": min(24, len(space.rpartition("\n")[2].expandtabs(4))) if "\n" in space or at == len(space) else 0,
-        "code": core.startswith(("```", "~~~")),
         "item": bool(_LIST_MARKER.match(core)),
+        "lead": _line_feeds(visible(raw[: raw.index(core)])) if core else "",
+        "trail": _line_feeds(visible(raw[raw.index(core) + len(core) :])),
     }
+
+
+def _line_feeds(text: str) -> str:
+    return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
 _HERE = Path(__file__).parent

@@ -17,15 +17,15 @@ from ..preferences import PreferencePair
 from ..results import ModelInfo, ScoredPair, SegmenterInfo
 from .charts import TABLE_HEADERS, residual_line, shared_range, table_rows, waterfall
 from .heatmap import PairHeatmap, heatmap_value, message_value
-from .words import counted
+from .words import counted, unit_of
 
 if TYPE_CHECKING:
     from ..scoring import Scorer
 
 HOW_TO_READ = """<h2>How to read this</h2>
-<p><b>Colour</b> is the reward: how far a sentence moved the model's running value, measured from its median
-sentence. <b>The bar</b> below it is the weight: how much the sentence counts in the score. <b>Weight × reward</b>,
-summed over the sentences and the prompt, is the score.</p>
+<p><b>Colour</b> is the reward: how far a {unit} moved the model's running value, measured from {baseline}.
+{weight}: how much the {unit} counts in the score. <b>Weight × reward</b>, summed over the {units} and the prompt, is
+the score.</p>
 <p>Only the difference of the two scores means something: σ(margin) is the Bradley-Terry probability that A is
 preferred. A score below zero is not bad in itself, and the prompt's share differs between A and B because its
 weight does.</p>"""
@@ -103,8 +103,26 @@ def score_texts(scorer: Scorer, prompt: str, a: str, b: str) -> tuple[ScoredPair
         scored = scorer.score([pair])[0]
     except SentrmError as error:
         said = str(error).replace("chosen of pair 1", "Response A").replace("rejected of pair 1", "Response B")
+        if unit_of(scorer.segmenter_info.spec) == "response":
+            said = said.replace("first sentence", "response").replace("sentence", "response")
         raise SentrmError(f"Nothing was scored. {said}") from error
     return scored, tuple(notices)
+
+
+def how_to_read(model: ModelInfo, segmenter: SegmenterInfo) -> str:
+    """The page's last words, for this model and what its segmenter cuts."""
+    unit = unit_of(segmenter.spec)
+    weight = {
+        "sentence": "<b>The bar</b> below it is the weight",
+        "response": "<b>The weight</b> stands in the detail",
+    }.get(unit, "<b>The bar</b> below it, with one a row, is the weight")
+    measured = model.median_reward is not None and segmenter.own
+    return HOW_TO_READ.format(
+        unit=unit,
+        units=unit if unit == "response" else f"{unit}s",
+        baseline=f"its median {unit}" if measured else "zero",
+        weight=weight,
+    )
 
 
 def build_app(scorer: Scorer, examples: Sequence[Example] = ()) -> gr.Blocks:
@@ -171,7 +189,7 @@ def build_app(scorer: Scorer, examples: Sequence[Example] = ()) -> gr.Blocks:
                         elem_id="table",
                         column_widths=["90px", "110px", "320px", "80px", "90px", "90px", "90px", "110px"],
                     )
-        gr.HTML(HOW_TO_READ, elem_classes="how", apply_default_css=False)
+        gr.HTML(how_to_read(scorer.model_info, scorer.segmenter_info), elem_classes="how", apply_default_css=False)
 
         fields = [prompt, a, b]
         results = [heatmap, charts, plot_a, plot_b, residual_a, residual_b, table]

@@ -3,6 +3,12 @@
 from __future__ import annotations
 
 MINUS = "\u2212"
+UNITS = {"tokens": "token", "entropy": "segment", "response": "response"}  # what a segmenter's backend cuts
+
+
+def unit_of(segmenter: str) -> str:
+    """What one span of a segmenter, e.g. `rules:en`, is called on the page: a sentence, or a baseline's unit."""
+    return UNITS.get(segmenter.partition(":")[0], "sentence")
 
 
 def signed(number: float, digits: int = 2) -> str:

@@ -59,9 +59,11 @@ def serving(model: Path) -> Iterator[str]:
                 break
         else:
             pytest.fail(f"the app did not start:\n{said}")
-        yield f"http://127.0.0.1:{port}"
-        process.terminate()
-        process.stdout.read()
+        try:
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            process.terminate()
+            process.stdout.read()
 
 
 @pytest.fixture(scope="session")
