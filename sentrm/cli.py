@@ -1,4 +1,4 @@
-"""The command line: `sentrm score FILE`."""
+"""The command line: `sentrm score FILE`, `sentrm export MODEL`."""
 
 from __future__ import annotations
 
@@ -12,9 +12,11 @@ from pathlib import Path
 from tqdm import tqdm
 
 from .errors import EncodingError, SentrmError
+from .export import export_remote_code, export_vllm
+from .loading import DTYPES
 from .preferences import PreferencePair, load_preferences
 from .results import ScoredPair
-from .scoring import DTYPES, Scorer
+from .scoring import Scorer
 
 CHUNK = 64  # pairs scored, written and counted at a time
 
@@ -23,7 +25,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command. Returns 0, or 2 after an error that the user can mend, said on stderr in one line."""
     args = parser().parse_args(arguments)
     try:
-        score(args)
+        args.run(args)
     except SentrmError as error:
         print(f"sentrm: {error}", file=sys.stderr)
         return 2
@@ -33,12 +35,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(prog="sentrm", description="Sentence-level reward models.")
     commands = top.add_subparsers(required=True, metavar="COMMAND")
-    add = commands.add_parser(
+    command = commands.add_parser(
         "score",
         help="score preference pairs",
         description="Write one JSON line a pair: {id, prompt, a, b, margin, probability, model, segmenter}, where a is "
         "the chosen and b the rejected response.",
-    ).add_argument
+    )
+    command.set_defaults(run=score)
+    add = command.add_argument
     add("file", help="JSONL, JSON, CSV or Parquet, plain or .gz, or a hub id")
     add("--model", required=True, help="local folder or hub id of a sentence reward model")
     add("--output", metavar="FILE", help="where the lines go (standard output)")
@@ -51,6 +55,29 @@ def parser() -> argparse.ArgumentParser:
     add("--device", default="auto", help="auto, cpu, cuda, cuda:1 or mps (%(default)s)")
     add("--dtype", default="auto", help=f"auto, {', '.join(DTYPES)} (%(default)s)")
     add("--max-length", type=int, metavar="TOKENS", help="most tokens a sequence may take (the model's own limit)")
+
+    command = commands.add_parser(
+        "export",
+        help="write a model for vLLM, or for a model hub with its code",
+        description="Write a trained model in a form that opens where sentrm is not installed. OUT is a new or empty "
+        "folder; it appears when everything is written. Weights keep the dtype they were saved in.",
+        epilog="example: sentrm export runs/mine --vllm runs/mine-vllm",
+    )
+    command.set_defaults(run=export)
+    command.add_argument("model", metavar="MODEL", help="local folder or hub id of a sentence reward model")
+    add = command.add_mutually_exclusive_group(required=True).add_argument
+    add(
+        "--vllm",
+        metavar="OUT",
+        help="a *ForTokenClassification checkpoint of one label, whose logit at a boundary is the model's value; its "
+        "README.md says how to serve it and how values become sentence rewards and a score",
+    )
+    add(
+        "--remote-code",
+        metavar="OUT",
+        help="the whole model with the code that runs it, model card and metrics: what AutoModel.from_pretrained(OUT, "
+        "trust_remote_code=True) opens",
+    )
     return top
 
 
@@ -79,6 +106,16 @@ def score(args: argparse.Namespace) -> None:
         f"{cut} had a cut prompt",
         file=sys.stderr,
     )
+
+
+def export(args: argparse.Namespace) -> None:
+    if args.vllm:
+        for limit in export_vllm(args.model, args.vllm):
+            print(f"note: {limit}", file=sys.stderr)
+    else:
+        export_remote_code(args.model, args.remote_code)
+    out = Path(args.vllm or args.remote_code)
+    print(f"{out}: {', '.join(sorted(file.name for file in out.iterdir()))}")
 
 
 def _score(scorer: Scorer, pairs: list[PreferencePair], strict: bool) -> Iterator[ScoredPair]:

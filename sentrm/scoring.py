@@ -2,29 +2,23 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast, overload
+from typing import Any, overload
 
 import torch
-from huggingface_hub.errors import HFValidationError
-from safetensors import SafetensorError
-from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerBase
-from transformers.utils import CONFIG_NAME, cached_file
+from transformers import PreTrainedTokenizerBase
 
-from .batching import buckets, pad
-from .configuration import SentenceRewardConfig
+from .batching import STRATEGIES, Tokens, buckets, collate, tokens_read, usable
 from .encoding import Encoded, Encoder
-from .errors import EncodingError, ModelLoadError, ScoringError, SentrmError
+from .errors import EncodingError, ModelLoadError, ScoringError
+from .loading import DTYPES, load_model, read_config, read_revision
 from .modeling import SentenceRewardModel
 from .preferences import PreferencePair
 from .results import ModelInfo, Prompt, ScoredPair, ScoredResponse, SegmenterInfo
 from .segmentation import Segmenter, SegmenterSpec, load_segmenter
-
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 @dataclass
@@ -36,7 +30,8 @@ class Scorer:
     segmenter: Segmenter
     model_info: ModelInfo
     segmenter_info: SegmenterInfo
-    batch_tokens: int  # rows x longest row of one forward pass
+    batch_tokens: int  # of one forward pass, padding included
+    batching: str  # "padded", "packed" or "shared"
 
     @classmethod
     def from_pretrained(
@@ -47,6 +42,7 @@ class Scorer:
         device: str = "auto",
         dtype: str = "auto",
         max_length: int | None = None,
+        batching: str = "shared",
     ) -> Scorer:
         """Open a checkpoint.
 
@@ -57,38 +53,30 @@ class Scorer:
             device: "auto" (a GPU if there is one), "cpu", "cuda", "cuda:1", …
             dtype: "auto" (float32 on a CPU, else as saved), "float32", "bfloat16" or "float16".
             max_length: most tokens a sequence may take, instead of the checkpoint's.
+            batching: how sequences stand in a batch, see `sentrm.batching`; the numbers are the same. A model that
+                another strategy than "padded" does not suit is read padded, and the log says why.
 
         Raises:
             ModelLoadError: if there is no such model, it is of another kind, or the device or dtype does not exist.
             SegmenterError: if the segmenter cannot be loaded.
         """
-        config = _read_config(name_or_path)
+        config = read_config(name_or_path)
         target = _device(device)
         if dtype != "auto" and dtype not in DTYPES:
             raise ModelLoadError(f"dtype is {dtype!r}; expected auto, {', '.join(DTYPES)}.")
         if max_length is not None and not 8 <= max_length <= config.max_length:
             raise ModelLoadError(f"max length is {max_length}; this model takes from 8 to {config.max_length} tokens.")
-        loaded_as = DTYPES.get(dtype, torch.float32 if target.type == "cpu" else "auto")
-        try:
-            model, loading = cast(
-                tuple[SentenceRewardModel, dict[str, Iterable[object]]],
-                SentenceRewardModel.from_pretrained(
-                    name_or_path, config=config, dtype=loaded_as, output_loading_info=True
-                ),
-            )
-            tokenizer = AutoTokenizer.from_pretrained(name_or_path)
-        except (OSError, ValueError, RuntimeError, SafetensorError) as error:  # RuntimeError: shapes, out of memory
-            raise ModelLoadError(f"{name_or_path} has a configuration, but does not load: {error}") from error
-        wrong = {kind: sorted(map(str, names)) for kind, names in loading.items() if names}
-        if wrong:  # transformers would fill in random weights
-            raise ModelLoadError(f"the weights of {name_or_path} are not those of its configuration: {wrong}.")
+        model, tokenizer = load_model(
+            name_or_path, config, "float32" if (dtype, target.type) == ("auto", "cpu") else dtype
+        )
         return cls.from_model(
             model.to(target),  # type: ignore[arg-type]  # a decorator hides the signature of nn.Module.to
             tokenizer,
             name=Path(name_or_path).resolve().name if Path(name_or_path).is_dir() else str(name_or_path),
-            revision=_revision(name_or_path),
+            revision=read_revision(name_or_path),
             segmenter=segmenter,
             max_length=max_length,
+            batching=batching,
         )
 
     @classmethod
@@ -101,16 +89,20 @@ class Scorer:
         revision: str = "unsaved",
         segmenter: str | None = None,
         max_length: int | None = None,
+        batching: str = "shared",
     ) -> Scorer:
         """A scorer around a model in memory; arguments as in `from_pretrained`."""
         config = model.config
         own = SegmenterSpec.from_dict(config.segmenter)
         asked = SegmenterSpec.parse(segmenter) if segmenter else own
-        loaded = load_segmenter(asked)
+        loaded = load_segmenter(asked, tokenizer)
+        if batching not in STRATEGIES:
+            raise ModelLoadError(f"batching is {batching!r}; expected one of {', '.join(STRATEGIES)}.")
         on_cpu = model.device.type == "cpu"  # small batches cost a CPU nothing and hold less padding
+        encoder = Encoder(tokenizer, config, max_length)
         return cls(
             model=model.eval(),
-            encoder=Encoder(tokenizer, config, max_length),
+            encoder=encoder,
             segmenter=loaded,
             model_info=ModelInfo(name, revision, config.aggregator, config.median_reward),
             segmenter_info=SegmenterInfo(
@@ -119,6 +111,7 @@ class Scorer:
                 own=asked == own and config.segmenter_revision in (None, loaded.revision),
             ),
             batch_tokens=2048 if on_cpu else 16384,
+            batching=usable(model, batching, encoder.max_length),
         )
 
     @overload
@@ -150,53 +143,82 @@ class Scorer:
             return []
         kinds = {type(item) for item in items}
         if kinds == {tuple}:
-            return self._score_responses(items, progress, [f"item {i}" for i in range(1, len(items) + 1)])
+            names = [f"item {i}" for i in range(1, len(items) + 1)]
+            return self._score_encoded(self._encode([(*item, None) for item in items], names), progress)
         if kinds != {PreferencePair}:
             got = ", ".join(sorted(kind.__name__ for kind in kinds))
             raise ScoringError(f"got items of {got}; expected all PreferencePair, or all tuples (prompt, response).")
-        responses = [(pair.prompt, text) for pair in items for text in (pair.chosen, pair.rejected)]
+        responses = [(pair.prompt, text, pair) for pair in items for text in (pair.chosen, pair.rejected)]
         names = [f"{side} of pair {pair.id or i}" for i, pair in enumerate(items, 1) for side in ("chosen", "rejected")]
-        scored = self._score_responses(responses, progress, names)
+        scored = self._score_encoded(self._encode(responses, names), progress)
         return [ScoredPair(pair.id, a, b) for pair, a, b in zip(items, scored[::2], scored[1::2], strict=True)]
 
-    def _score_responses(
-        self, responses: Sequence[tuple[Prompt, str]], progress: Callable[[int, int], None] | None, names: list[str]
-    ) -> list[ScoredResponse]:
-        for name, (prompt, text) in zip(names, responses, strict=True):
+    def _encode(
+        self, responses: Sequence[tuple[Prompt, str, PreferencePair | None]], names: list[str]
+    ) -> list[tuple[Prompt, str, Encoded]]:
+        """Prompt, response and what the model reads of them; of a pre-tokenised pair the texts are decoded."""
+        for name, (prompt, text, _) in zip(names, responses, strict=True):
             if not isinstance(prompt, str | tuple | list) or not isinstance(text, str):
                 got = f"a prompt of {type(prompt).__name__} and a response of {type(text).__name__}"
                 raise ScoringError(f"{name}: got {got}; expected text or chat messages, and text.")
-        spans = self.segmenter.spans([text for _, text in responses])
+        spans = self.segmenter.spans([text for _, text, _ in responses])
         encoded = []
-        for name, (prompt, text), sentences in zip(names, responses, spans, strict=True):
+        for i, (name, (prompt, text, pair), sentences) in enumerate(zip(names, responses, spans, strict=True)):
             try:
-                encoded.append(self.encoder.encode(prompt, text, sentences))
+                if pair is None:
+                    one = self.encoder.encode(prompt, text, sentences)
+                elif pair.tokens is None:
+                    given: dict[str, Any] = {"tools": pair.tools, "chat_template_kwargs": pair.chat_template_kwargs}
+                    one = self.encoder.encode(prompt, text, sentences, **given)
+                else:
+                    prompt, text, one = self.encoder.decode(pair.tokens.ids[i % 2], pair.tokens.boundaries[i % 2])
+                encoded.append((prompt, text, one))
             except EncodingError as error:
                 raise EncodingError(f"{name}: {error}") from error
+        return encoded
 
+    def _score_encoded(
+        self, items: list[tuple[Prompt, str, Encoded]], progress: Callable[[int, int], None] | None
+    ) -> list[ScoredResponse]:
+        encoded = [one for _, _, one in items]
         results: dict[int, ScoredResponse] = {}
-        for batch in buckets([len(one.ids) for one in encoded], self.batch_tokens):
-            rows = self._forward([encoded[index] for index in batch])
+        for batch in self._batches(encoded):
+            rows = self._forward([[encoded[index] for index in group] for group in batch])
             if not all(math.isfinite(number) for row in rows for column in row for number in column):
                 raise ScoringError(
                     "the model's numbers are not finite. Try dtype float32, or check how it was trained."
                 )
-            for index, columns in zip(batch, rows, strict=True):
-                prompt, text = responses[index]
-                results[index] = self._result(prompt, text, encoded[index], columns)
+            for index, columns in zip([index for group in batch for index in group], rows, strict=True):
+                results[index] = self._result(*items[index], columns)
             if progress:
-                progress(len(results), len(responses))
-        return [results[index] for index in range(len(responses))]
+                progress(len(results), len(items))
+        return [results[index] for index in range(len(items))]
+
+    def _batches(self, encoded: list[Encoded]) -> Iterator[list[list[int]]]:
+        """Indices in groups that share a prompt (of one each, where nothing is shared), the groups in batches."""
+        groups: dict[tuple[int, ...], list[int]] = {}
+        for index, one in enumerate(encoded):
+            key = tuple(one.ids[: one.boundaries[0] + 1]) if self.batching == "shared" else (index,)
+            groups.setdefault(key, []).append(index)
+        units = []
+        for indices in groups.values():  # a group larger than a batch is cut
+            longest = max(len(encoded[index].ids) for index in indices)
+            size = max(1, self.batch_tokens // longest)
+            units += [indices[start : start + size] for start in range(0, len(indices), size)]
+        lengths = [tokens_read([_tokens(encoded[index]) for index in unit], self.batching) for unit in units]
+        for batch in buckets(lengths, self.batch_tokens, padded=self.batching == "padded"):
+            yield [units[index] for index in batch]
 
     @torch.inference_mode()
-    def _forward(self, encoded: list[Encoded]) -> list[tuple[list[float], ...]]:
-        """Values, rewards, weights and contributions of each row, (N + 1,) each, and its score, (1,)."""
-        batch = pad([one.ids for one in encoded], [one.boundaries for one in encoded])
+    def _forward(self, groups: list[list[Encoded]]) -> list[tuple[list[float], ...]]:
+        """Values, rewards, weights and contributions of each sequence, (N + 1,) each, and its score, (1,)."""
+        batch = collate([[_tokens(one) for one in group] for group in groups], self.batching)
         output = self.model(**{name: tensor.to(self.model.device) for name, tensor in batch.items()})
         columns = (output.values, output.rewards, output.weights, output.contributions)
-        table = torch.stack(columns, dim=1).cpu()  # (B, 4, S)
+        table = torch.stack(columns, dim=1).cpu()  # (R, 4, S)
         scores = output.score.tolist()
-        return [(*table[row, :, : len(one.boundaries)].tolist(), [scores[row]]) for row, one in enumerate(encoded)]
+        flat = [one for group in groups for one in group]
+        return [(*table[row, :, : len(one.boundaries)].tolist(), [scores[row]]) for row, one in enumerate(flat)]
 
     def _result(self, prompt: Prompt, text: str, one: Encoded, columns: tuple[list[float], ...]) -> ScoredResponse:
         values, rewards, weights, contributions, score = map(tuple, columns)
@@ -217,18 +239,8 @@ class Scorer:
         )
 
 
-def _read_config(name_or_path: str | Path) -> SentenceRewardConfig:
-    expected = "Expected a folder that sentrm saved, or the hub id of one. Train one with: python -m training.train"
-    try:
-        config = AutoConfig.from_pretrained(name_or_path)
-    except SentrmError as error:
-        raise ModelLoadError(f"the configuration of {name_or_path} is wrong: {error}") from error
-    except (OSError, ValueError, HFValidationError) as error:
-        found = "has no readable config.json" if Path(name_or_path).is_dir() else "is no local folder or known hub id"
-        raise ModelLoadError(f"{name_or_path} {found}. {expected}") from error
-    if not isinstance(config, SentenceRewardConfig):
-        raise ModelLoadError(f"{name_or_path} holds a {config.model_type!r}, not a sentence reward model. {expected}")
-    return config
+def _tokens(one: Encoded) -> Tokens:
+    return Tokens(one.ids, one.boundaries)
 
 
 def _device(name: str) -> torch.device:
@@ -238,16 +250,3 @@ def _device(name: str) -> torch.device:
         return torch.empty(0, device=name).device
     except (RuntimeError, AssertionError) as error:
         raise ModelLoadError(f"device {name!r} cannot be used: {error}. Expected auto, cpu, cuda or mps.") from error
-
-
-_DECIDING = (CONFIG_NAME, "*.safetensors", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
-
-
-def _revision(name_or_path: str | Path) -> str:
-    """Digest of the files that decide a score, the same for a hub id and a copy of it."""
-    folder = Path(str(cached_file(str(name_or_path), CONFIG_NAME))).parent
-    digest = hashlib.sha256()
-    for file in sorted(one for pattern in _DECIDING for one in folder.glob(pattern)):
-        with file.open("rb") as stream:
-            digest.update(hashlib.file_digest(stream, "sha256").digest())
-    return digest.hexdigest()[:12]
