@@ -11,8 +11,9 @@ A group is a list of sequences whose tokens begin with the same prompt: a pair's
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from types import MethodType
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -158,12 +159,13 @@ def usable(
         model: whose attention is set.
         strategy: one of `STRATEGIES`.
         max_length: most tokens of a sequence.
-        wrapped: the same model as it is called under a distributed wrapper.
+        wrapped: the same model as it has to be called where its weights are sharded.
         rounding: difference allowed, as a share of the largest value; by the model's dtype if not given.
     """
     if strategy != "padded":
         allowed = rounding or (1e-4 if model.dtype == torch.float32 else 0.02)
-        reason = _difference(model, wrapped or model, strategy, max_length, allowed)
+        forward = wrapped or MethodType(type(model).forward, model)  # without the autocast that accelerate puts around
+        reason = _difference(model, forward, strategy, max_length, allowed)
         if reason is None:
             use(model, strategy)
             return strategy
@@ -175,7 +177,7 @@ def usable(
 
 @torch.no_grad()
 def _difference(
-    model: SentenceRewardModel, called: nn.Module, strategy: str, max_length: int, allowed: float
+    model: SentenceRewardModel, forward: Callable[..., Any], strategy: str, max_length: int, allowed: float
 ) -> str | None:
     """Read two made-up groups both ways; why they are not the same, or None."""
     settings = model.config.backbone_config.to_dict()  # type: ignore[union-attr]
@@ -200,7 +202,7 @@ def _difference(
         for way in ("padded", strategy):
             use(model, way)
             batch = {name: tensor.to(model.device) for name, tensor in collate(groups, way).items()}
-            values.append(called(**batch).values)
+            values.append(forward(**batch).values)
     except (RuntimeError, ValueError, TypeError, KeyError, ImportError) as error:
         return f"{type(error).__name__}: {str(error).splitlines()[0]}"
     finally:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import shutil
@@ -15,25 +14,31 @@ import yaml
 from safetensors.torch import load_file
 from transformers import LlamaModel
 
-from sentrm.errors import PreferenceDataError, SentrmError
+from sentrm.errors import SentrmError
 from sentrm.preferences import load_preferences
 from sentrm.scoring import Scorer
-from training.data import DataSource, collate, is_held_out, load_mixture
-from training.metrics import accuracy, expected_calibration_error, interval, report, resampled_accuracies
 from training.config import parse
+from training.data import DataSource, is_held_out
+from training.metrics import accuracy, expected_calibration_error, interval, report, resampled_accuracies
 from training.train import main
-from training.trainer import bradley_terry
+from training.trainer import Collator, bradley_terry
 
 ROOT = Path(__file__).parents[1]
 
 
 def test_bradley_terry_by_hand():
     chosen, rejected = torch.tensor([2.0, -1.0]), torch.tensor([0.5, 1.0])
-    expected = (math.log(1 + math.exp(-1.5)) + math.log(1 + math.exp(2.0))) / 2
-    assert bradley_terry(chosen, rejected).item() == pytest.approx(expected)
-    with_margin = (math.log(1 + math.exp(-1.0)) + math.log(1 + math.exp(2.25))) / 2
-    assert bradley_terry(chosen, rejected, torch.tensor([0.5, 0.25])).item() == pytest.approx(with_margin)
-    assert bradley_terry(chosen, rejected, centering=0.1).item() == pytest.approx(expected + 0.1 * (2.5**2 + 0) / 2)
+    right, wrong = math.log(1 + math.exp(-1.5)), math.log(1 + math.exp(2.0))
+    assert bradley_terry(chosen, rejected).tolist() == pytest.approx([right, wrong])
+    with_margin = [math.log(1 + math.exp(-1.0)), math.log(1 + math.exp(2.25))]
+    assert bradley_terry(chosen, rejected, torch.tensor([0.5, 0.25])).tolist() == pytest.approx(with_margin)
+    centred = [right + 0.1 * 2.5**2, wrong]
+    assert bradley_terry(chosen, rejected, centering=0.1).tolist() == pytest.approx(centred)
+    # A label that is right with probability 0.7, and a tie, are cross-entropies against σ(margin).
+    soft = [0.7 * right + 0.3 * math.log(1 + math.exp(1.5)), 0.5 * wrong + 0.5 * math.log(1 + math.exp(-2.0))]
+    assert bradley_terry(chosen, rejected, probability=torch.tensor([0.7, 0.5])).tolist() == pytest.approx(soft)
+    smoothed = 0.9 * right + 0.1 * math.log(1 + math.exp(1.5))
+    assert bradley_terry(chosen, rejected, smoothing=0.1).tolist()[0] == pytest.approx(smoothed)
 
 
 def test_figures_by_hand():
@@ -66,67 +71,20 @@ def test_the_report_of_sources_of_unequal_size():
     assert (figures["small"]["pairs"], figures["small"]["margin"]) == (2, 0.0)
 
 
-def test_the_held_out_tenth_is_the_documented_rule():
-    prompts = [f"How do I boil {i} eggs?" for i in range(2000)]
-    expected = [int(hashlib.sha256(prompt.encode()).hexdigest(), 16) % 10 == 0 for prompt in prompts]
-    assert [is_held_out(prompt) for prompt in prompts] == expected
-    assert 150 < sum(expected) < 250
-
-
-def test_no_prompt_stands_on_both_sides_and_caps_are_seeded(pairs_file, tmp_path):
-    shutil.copy(pairs_file, tmp_path / "again.jsonl")
-    sources = [DataSource(pairs_file.name), DataSource(str(tmp_path / "again.jsonl"), pairs=30)]
-    train, held_out, counts = load_mixture(sources, str(pairs_file.parent), {}, seed=1, strict=False)
-    assert not {pair.split_key for pair in train} & {pair.split_key for pair in held_out}
-    assert all(is_held_out(pair.prompt) for pair in held_out)
-    assert [count.train for count in counts] == [120 - counts[0].held_out, 30]
-    assert len(held_out) == 2 * counts[0].held_out > 0
-    assert {pair.source for pair in train} == {"eggs", "again"}
-    assert load_mixture(sources, str(pairs_file.parent), {}, seed=1, strict=False)[0] == train
-    assert load_mixture(sources, str(pairs_file.parent), {}, seed=2, strict=False)[0] != train
-    with pytest.raises(PreferenceDataError):
-        load_mixture([DataSource("missing.jsonl")], str(tmp_path), {}, seed=1, strict=False)
-
-
-def test_a_prompt_that_reads_as_a_held_out_one_is_not_trained_on(tmp_path):
-    """The hash is of the raw text, and a transcript's differs from the same prompt's as plain text."""
-    prompts = [f"How do I boil {i} eggs?" for i in range(100)]
-    for name, form in (("plain", "{}"), ("transcript", "\n\nHuman: {}\n\nAssistant:")):
-        rows = [{"prompt": form.format(prompt), "chosen": "Yes.", "rejected": "No."} for prompt in prompts]
-        (tmp_path / f"{name}.jsonl").write_text("\n".join(map(json.dumps, rows)))
-    sources = [DataSource("plain.jsonl"), DataSource("transcript.jsonl")]
-    train, held_out, counts = load_mixture(sources, str(tmp_path), {}, seed=1, strict=False)
-
-    def read(pair):
-        return pair.prompt if isinstance(pair.prompt, str) else pair.prompt[0]["content"]
-
-    assert {read(pair) for pair in held_out}.isdisjoint(read(pair) for pair in train)
-    assert len(train) < 200 - len(held_out), "some had to go"
-    assert sum(count.train for count in counts) == len(train), "the card counts what was trained on"
-
-
-def test_collate_puts_the_chosen_rows_first():
-    rows = [
-        {
-            "chosen_ids": [1, 2, 3],
-            "chosen_boundaries": [0, 2],
-            "rejected_ids": [4],
-            "rejected_boundaries": [0],
-            "margin": 1.0,
-        },
-        {
-            "chosen_ids": [5, 6],
-            "chosen_boundaries": [0, 1],
-            "rejected_ids": [7, 8],
-            "rejected_boundaries": [1],
-            "margin": 0.0,
-        },
-    ]
-    batch = collate(rows)
-    assert batch["input_ids"].tolist() == [[1, 2, 3], [5, 6, 0], [4, 0, 0], [7, 8, 0]]
-    assert batch["attention_mask"].sum(1).tolist() == [3, 2, 1, 2]
-    assert batch["boundaries"].tolist() == [[0, 2], [0, 1], [0, -1], [1, -1]]
-    assert batch["margin"].tolist() == [1.0, 0.0]
+def test_the_collator_finds_every_comparison_in_the_batch():
+    pair = {"ids": [[1, 2, 3], [1, 4]], "boundaries": [[0, 2], [0, 1]], "comparisons": [[0, 1]]}
+    ranked = {"ids": [[5], [5, 6], [5, 7]], "boundaries": [[0], [0, 1], [0, 1]], "comparisons": [[2, 0], [2, 1]]}
+    rows = [pair | {"probability": [1.0], "margin": [2.0]}, ranked | {"probability": [0.5, 0.8], "margin": [0.0, 0.0]}]
+    batch = Collator("padded")(rows)
+    assert batch["input_ids"].tolist() == [[1, 2, 3], [1, 4, 0], [5, 0, 0], [5, 6, 0], [5, 7, 0]]
+    assert batch["comparisons"].tolist() == [[[0, 1], [0, 0]], [[4, 2], [4, 3]]]
+    assert batch["probability"].tolist() == [[1.0, -100.0], [0.5, pytest.approx(0.8)]]
+    assert batch["margin"].tolist() == [[2.0, 0.0], [0.0, 0.0]]
+    assert batch["tokens"].tolist() == [10, 10, 15]
+    shared = Collator("shared")(rows)
+    assert shared["input_ids"].tolist() == [[1, 2, 3, 4, 5, 6, 7]]
+    assert shared["position_ids"].tolist() == [[0, 1, 2, 1, 0, 1, 1]]
+    assert shared["tokens"].tolist() == [10, 7, 7]
 
 
 def test_flags_win_over_the_recipe_and_mistakes_are_told(tmp_path, train_flags):
@@ -150,8 +108,8 @@ def test_flags_win_over_the_recipe_and_mistakes_are_told(tmp_path, train_flags):
         parse(["--backbone", "b"])
     with pytest.raises(SentrmError, match="learning_speed"):
         parse([*train_flags, "--output", "o", "--learning_speed", "3"])
-    recipe.write_text("data: [{path: a, weight: 3}]\nbackbone: b\n")
-    with pytest.raises(SentrmError, match=r"data: .*weight.* Expected path"):
+    recipe.write_text("data: [{path: a, wait: 3}]\nbackbone: b\n")
+    with pytest.raises(SentrmError, match=r"data: .*wait.* Expected path"):
         parse(["--recipe", str(recipe), "--output", "o"])
     flags = {"aggregator": "sum", "save_dtype": "int8", "compare": "folder", "boundary": "end"}
     for flag, value in flags.items():

@@ -12,12 +12,15 @@ import yaml
 from transformers import HfArgumentParser, TrainingArguments
 
 from sentrm.aggregation import AGGREGATORS
+from sentrm.batching import STRATEGIES
 from sentrm.configuration import BOUNDARIES
 from sentrm.errors import SentrmError
-from sentrm.scoring import DTYPES
+from sentrm.loading import DTYPES
 from sentrm.segmentation import SegmenterSpec
 
 from .data import DataSource
+
+ADAPTERS = ("none", "lora", "dora", "qlora")
 
 
 @dataclass
@@ -42,7 +45,11 @@ class TrainConfig(TrainingArguments):
     split: str = field(default="train", metadata={"help": "Split of hub data sets."})
     strict: bool = field(default=False, metadata={"help": "Stop at the first bad row instead of counting it."})
     segmenter: str = field(
-        default="sat:sat-3l@0.2", metadata={"help": "How responses are split: 'sat:NAME@THRESHOLD' or 'rules'."}
+        default="sat:sat-3l@0.2",
+        metadata={
+            "help": "How responses are split: sat:NAME@THRESHOLD or rules into sentences, entropy:LM@THRESHOLD into "
+            "segments, tokens, or response for no split."
+        },
     )
     aggregator: str = field(
         default="attention", metadata={"help": f"How rewards become a score: {', '.join(AGGREGATORS)}."}
@@ -51,12 +58,70 @@ class TrainConfig(TrainingArguments):
     max_length: int = field(
         default=2048, metadata={"help": "Most tokens of one prompt and response, markers included."}
     )
+    batching: str = field(
+        default="auto",
+        metadata={
+            "help": f"How sequences stand in a batch: {', '.join(STRATEGIES)}, or auto: the fastest of them on this "
+            "machine, by measuring. The numbers are the same."
+        },
+    )
+    attn_implementation: str | None = field(
+        default=None,
+        metadata={
+            "help": "Attention of padded (and, for flash_attention_2, packed) batches; the backbone's own choice."
+        },
+    )
+    streaming: bool = field(
+        default=False,
+        metadata={"help": "Read, encode and shuffle the data on the way instead of beforehand; needs --max_steps."},
+    )
+    eval_pairs: int = field(default=1000, metadata={"help": "Held-out pairs that a streaming run collects at most."})
+    shuffle_buffer: int = field(default=1000, metadata={"help": "Rows among which a streaming run shuffles."})
+    encoding_processes: int = field(default=1, metadata={"help": "Processes that segment and tokenise the data."})
+    cache_dir: str | None = field(
+        default=None,
+        metadata={"help": "Folder for segmented and tokenised data; data/ in the output folder by default."},
+    )
+    sample_steps: int = field(
+        default=0, metadata={"help": "Show sample pairs with their sentence rewards every so many steps; 0: never."}
+    )
     use_margin: bool = field(default=False, metadata={"help": "Subtract the data's 'margin' column inside the loss."})
     center_rewards_coefficient: float = field(
         default=0.0, metadata={"help": "Weight of (R_chosen + R_rejected)^2 in the loss, which centres scores on zero."}
     )
     disable_dropout: bool = field(
         default=True, metadata={"help": "Train without dropout, so both responses meet the same network."}
+    )
+    adapter: str = field(
+        default="none",
+        metadata={
+            "help": "What of the backbone is trained: none (all of it), or low-rank matrices: lora, dora, qlora."
+        },
+    )
+    lora_rank: int = field(default=16, metadata={"help": "Rank of the adapter's matrices."})
+    lora_alpha: int = field(default=32, metadata={"help": "The adapter's output is scaled by alpha / rank."})
+    lora_dropout: float = field(
+        default=0.0, metadata={"help": "Dropout of the adapter's input, beside --disable_dropout."}
+    )
+    lora_targets: list[str] | None = field(
+        default=None,
+        metadata={"help": "Layers of the backbone that get an adapter, e.g. q_proj v_proj; by default all-linear."},
+    )
+    head_learning_rate: float | None = field(
+        default=None, metadata={"help": "Learning rate of value head and aggregator; --learning_rate if not given."}
+    )
+    model_dtype: str = field(
+        default="float32",
+        metadata={
+            "help": "The backbone's weights while it is trained: float32, or bfloat16, which halves their memory but "
+            "loses small updates unless an adapter is trained. The head stays float32."
+        },
+    )
+    activation_offloading: bool = field(
+        default=False, metadata={"help": "Keep activations in CPU memory between forward and backward pass."}
+    )
+    pad_token: str | None = field(
+        default=None, metadata={"help": "Pad token instead of the tokenizer's; added to the vocabulary if it is new."}
     )
     save_dtype: str = field(
         default="float32", metadata={"help": f"The backbone's dtype in the saved model: {', '.join(DTYPES)}."}
@@ -84,6 +149,9 @@ class TrainConfig(TrainingArguments):
     logging_steps: float = 10
     save_strategy: str = "steps"
     save_total_limit: int | None = 2
+    logging_nan_inf_filter: bool = False  # a loss that is no number stops the run
+    ddp_find_unused_parameters: bool | None = False  # every parameter takes part in every forward pass
+    ddp_timeout: int = 86400  # seconds; the other processes wait while the main one segments and encodes the data
     remove_unused_columns: bool = False
     report_to: None | str | list[str] = field(  # noqa: RUF036  (the parser reads them in this order)
         default="none", metadata={"help": "Trackers: tensorboard, wandb, …"}
@@ -98,16 +166,49 @@ class TrainConfig(TrainingArguments):
             raise SentrmError(f"--save_dtype is {self.save_dtype!r}; expected one of {', '.join(DTYPES)}.")
         if self.boundary not in BOUNDARIES:
             raise SentrmError(f"--boundary is {self.boundary!r}; expected one of {', '.join(BOUNDARIES)}.")
+        if self.batching not in ("auto", *STRATEGIES):
+            raise SentrmError(f"--batching is {self.batching!r}; expected one of auto, {', '.join(STRATEGIES)}.")
+        if self.streaming and self.max_steps < 1:
+            raise SentrmError("--streaming needs --max_steps: how long the stream is, is not known.")
         SegmenterSpec.parse(self.segmenter)
         try:
             _ = self.sources
         except TypeError as error:
-            raise SentrmError(f"the recipe's data: {error}. Expected path, split, pairs, licence, origin.") from error
+            raise SentrmError(
+                f"the recipe's data: {error}. Expected path, split, pairs, weight, licence, origin."
+            ) from error
         for entry in self.compare or []:
             if "=" not in entry:
                 raise SentrmError(f"--compare is {entry!r}; expected NAME=FOLDER.")
         self.use_cpu = self.use_cpu or not torch.accelerator.is_available()  # bf16 on a CPU has to be asked for
+        self._check_methods()
         super().__post_init__()
+
+    def _check_methods(self) -> None:
+        if self.adapter not in ADAPTERS:
+            raise SentrmError(f"--adapter is {self.adapter!r}; expected one of {', '.join(ADAPTERS)}.")
+        for name in ("lora_rank", "lora_alpha", "lora_dropout", "lora_targets"):
+            if self.adapter == "none" and getattr(self, name) != getattr(TrainConfig, name):
+                raise SentrmError(f"--{name} is a setting of an adapter; add --adapter lora, dora or qlora.")
+        if self.lora_rank < 1 or not 0 <= self.lora_dropout < 1:
+            raise SentrmError(
+                f"--lora_rank is {self.lora_rank} and --lora_dropout {self.lora_dropout}; expected a rank of at least "
+                "1 and a dropout from 0 to below 1."
+            )
+        if self.adapter == "qlora" and self.fp16:
+            raise SentrmError("--adapter qlora computes in bfloat16; pass --bf16 instead of --fp16.")
+        if self.model_dtype not in ("float32", "bfloat16"):
+            raise SentrmError(f"--model_dtype is {self.model_dtype!r}; expected one of float32, bfloat16.")
+        if self.head_learning_rate is not None and self.head_learning_rate <= 0:
+            raise SentrmError(f"--head_learning_rate is {self.head_learning_rate}; expected a number above 0.")
+        needs_accelerator = {
+            "--adapter qlora": self.adapter == "qlora",
+            "--activation_offloading": self.activation_offloading,
+            "--use_liger_kernel": self.use_liger_kernel,
+        }
+        for flag, given in needs_accelerator.items():
+            if given and self.use_cpu:
+                raise SentrmError(f"{flag} needs a GPU, and this run trains on the CPU; leave it out.")
 
     @property
     def columns(self) -> dict[str, str | None]:

@@ -1,22 +1,43 @@
-"""Preference files become encoded pairs, split by prompt."""
+"""Preference data become encoded rows, split by prompt.
+
+A row is what one prompt's responses become: `ids` and `boundaries` of its K sequences (K = 2 for a pair, chosen first),
+and C `comparisons` of [winner, loser], each with the `probability` that the winner is preferred and a `margin`;
+`length` counts the tokens of all K.
+"""
 
 from __future__ import annotations
 
 import hashlib
+import json
+import math
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from datasets import Dataset
-from torch import Tensor, tensor
+import torch
+from datasets import Dataset, Features, List, Value
 
-from sentrm.batching import pad
-from sentrm.encoding import Encoder
-from sentrm.errors import EncodingError
-from sentrm.preferences import PreferenceData, PreferencePair, load_preferences
-from sentrm.segmentation import Segmenter
+from sentrm.encoding import Encoder, SequenceTooLongError
+from sentrm.errors import EncodingError, PreferenceDataError, SentrmError
+from sentrm.preferences import PreferencePair, load_preferences
+from sentrm.segmentation import Segmenter, SegmenterSpec, load_segmenter
+
+ROW_FEATURES = {
+    "ids": List(List(Value("int32"))),
+    "boundaries": List(List(Value("int32"))),
+    "comparisons": List(List(Value("int32"))),
+    "probability": List(Value("float64")),
+    "margin": List(Value("float64")),
+    "length": Value("int64"),
+}
+# What became of a row on the way; taken off before training.
+FATE_FEATURES = {"dropped": Value("int64"), "cut": Value("int64"), "problem": Value("string")}
+COUNTS = ("pairs_too_long", "pairs_refused", "sequences_with_dropped_sentences", "sequences_with_cut_prompt")
+SEGMENTERS: dict[SegmenterSpec, Segmenter] = {}  # handed to forked processes by memory: SaT cannot be pickled
+ROWS_A_PROCESS = 1000  # fewer are not worth a process
 
 
 @dataclass(frozen=True)
@@ -25,20 +46,37 @@ class DataSource:
 
     path: str  # a file, relative to the data folder, or a hub id
     split: str = "train"  # of a hub data set
-    pairs: int | None = None  # at most so many training pairs, drawn by the seed; all if not given
+    pairs: int | None = None  # at most so many training rows, drawn by the seed; all if not given
+    weight: float | None = None  # share of the training rows, relative to the other sources' weights
     licence: str = ""  # for the model card
     origin: str = ""  # for the model card
 
+    def __post_init__(self) -> None:
+        if self.pairs is not None and self.pairs < 1:
+            raise PreferenceDataError(f"{self.path}: pairs is {self.pairs}; expected at least 1, or none for all.")
+        if self.weight is not None and not 0 < self.weight < math.inf:
+            raise PreferenceDataError(f"{self.path}: weight is {self.weight}; expected a number above 0.")
 
-@dataclass(frozen=True)
+    @property
+    def name(self) -> str:
+        return Path(self.path).name.split(".")[0]
+
+    def found_in(self, folder: str) -> str:
+        """The path of the file, or the hub id."""
+        path = Path(folder) / self.path
+        return str(path) if path.exists() else self.path
+
+
+@dataclass
 class SourceCount:
-    """What became of the rows of one source."""
+    """What became of the rows of one source; of a stream, since its current pass began."""
 
     source: DataSource
-    rows: int
-    bad_rows: int
-    train: int
-    held_out: int
+    rows: int = 0
+    bad_rows: int = 0
+    train: int = 0  # pairs
+    held_out: int = 0  # pairs
+    encoding: dict[str, int] = field(default_factory=lambda: dict.fromkeys(COUNTS, 0))  # of a stream
 
 
 def is_held_out(split_key: str) -> bool:
@@ -52,82 +90,212 @@ def load_mixture(
     """Training pairs, held-out pairs and the counts; a pair's `source` is its file's name.
 
     The hash of the raw prompt decides the side; a training pair whose prompt reads as a held-out one's is left out.
+    With weights, the training rows are the largest number that has the weights' proportions and repeats nothing:
+    with n_i rows at hand (at most `pairs`) and shares p_i, source i gives p_i · min_j(n_j / p_j) rows, rounded, drawn
+    by the seed. A row is a pair, or all pairs of one ranked row.
 
     Raises:
-        PreferenceDataError: if a source cannot be read.
+        PreferenceDataError: if a source cannot be read, or has a weight while another has none.
     """
-    read: list[tuple[DataSource, PreferenceData, list[PreferencePair], list[PreferencePair]]] = []
+    shares = shares_of(sources)
+    train: list[list[list[PreferencePair]]] = []  # source, row, pair
+    held_out: list[PreferencePair] = []
+    counts = []
     for source in sources:
-        path = Path(folder) / source.path
-        data = load_preferences(
-            path if path.exists() else source.path, columns=columns, split=source.split, strict=strict
-        )
+        data = load_preferences(source.found_in(folder), columns=columns, split=source.split, strict=strict)
         for problem in data.problems[:5]:
             print(f"{source.path}: row {problem.row} left out: {problem.reason}")
-        name = Path(source.path).name.split(".")[0]
-        named = [replace(pair, source=name, id=f"{name}:{pair.id}") for pair in data.pairs]
-        ours = [pair for pair in named if not is_held_out(pair.split_key)]
-        theirs = [pair for pair in named if is_held_out(pair.split_key)]
+        pairs = [named(pair, source) for pair in data.pairs]
+        ours = _rows([pair for pair in pairs if not is_held_out(pair.split_key)])
+        theirs = [pair for pair in pairs if is_held_out(pair.split_key)]
         if source.pairs is not None and source.pairs < len(ours):
-            ours = random.Random(f"{seed} {name}").sample(ours, source.pairs)
-        read.append((source, data, ours, theirs))
-    held_out = [pair for *_, theirs in read for pair in theirs]
-    tested = {_as_read(pair) for pair in held_out}
-    train: list[PreferencePair] = []
-    counts = []
-    for source, data, ours, theirs in read:
-        kept = [pair for pair in ours if _as_read(pair) not in tested]
-        train += kept
-        rows = len(data.pairs) + len(data.problems)
-        counts.append(SourceCount(source, rows, len(data.problems), len(kept), len(theirs)))
-    return train, held_out, counts
+            ours = random.Random(f"{seed} {source.name}").sample(ours, source.pairs)
+        train.append(ours)
+        held_out += theirs
+        counts.append(SourceCount(source, data.rows, len(data.problems), held_out=len(theirs)))
+    tested = {as_read(pair) for pair in held_out}
+    train = [[row for row in rows if as_read(row[0]) not in tested] for rows in train]
+    if shares is not None:
+        most = min(len(rows) / share for rows, share in zip(train, shares, strict=True))
+        for i, (source, share) in enumerate(zip(sources, shares, strict=True)):
+            if not train[i]:
+                raise PreferenceDataError(f"{source.path} has a weight, but no rows to train on. Leave it out.")
+            drawn = round(most * share)
+            print(f"{source.path}: {drawn} of {len(train[i])} rows drawn for {100 * share:.3g}% of the mixture")
+            train[i] = random.Random(f"{seed} {source.name} weight").sample(train[i], drawn)
+    for count, rows in zip(counts, train, strict=True):
+        count.train = sum(map(len, rows))
+    return [pair for rows in train for row in rows for pair in row], held_out, counts
 
 
-def _as_read(pair: PreferencePair) -> tuple[tuple[str, str], ...]:
+def shares_of(sources: Sequence[DataSource]) -> list[float] | None:
+    """The weights, scaled to add up to 1; None where no source has one."""
+    weights = [source.weight for source in sources if source.weight is not None]
+    if weights and len(weights) < len(sources):
+        without = ", ".join(source.path for source in sources if source.weight is None)
+        raise PreferenceDataError(f"no weight for {without}, while others have one; expected all or none.")
+    return [weight / sum(weights) for weight in weights] or None
+
+
+def named(pair: PreferencePair, source: DataSource) -> PreferencePair:
+    group = f"{source.name}:{pair.group}" if pair.group else ""
+    return replace(pair, source=source.name, id=f"{source.name}:{pair.id}", group=group)
+
+
+def as_read(pair: PreferencePair) -> tuple[tuple[str, str], ...]:
     """The prompt as messages: files of different schemas may hold one prompt under different raw texts."""
+    if pair.tokens is not None:
+        return (("tokens", pair.split_key),)
     messages = [{"role": "user", "content": pair.prompt}] if isinstance(pair.prompt, str) else pair.prompt
     return tuple((message["role"], message["content"].strip()) for message in messages)
 
 
 def encode_pairs(
-    pairs: Sequence[PreferencePair], segmenter: Segmenter, encoder: Encoder
+    pairs: Sequence[PreferencePair],
+    segmenter: Segmenter,
+    encoder: Encoder,
+    *,
+    num_proc: int = 1,
+    cache_dir: str | Path | None = None,
 ) -> tuple[Dataset, list[PreferencePair], dict[str, int]]:
-    """Encode pairs for training.
+    """Segment and encode pairs for training, once: a second run with the same content reads the cache.
+
+    Args:
+        pairs: those that share a `group` and a prompt become one row, which holds each response once.
+        num_proc: processes that share the work, one at most a thousand rows.
+        cache_dir: folder of the cache. The file's name is a digest of the pairs' content, the segmenter with its
+            revision, and all that the encoder depends on. Without it nothing is kept.
 
     Returns:
-        A data set with ids and boundaries of both sides, the margin and the longer side's length, one row a pair;
-        the pairs it holds; and counts: pairs left out because a first sentence did not fit, sequences that lost
-        sentences, sequences whose prompt was cut.
+        The rows (see the top of this file); the pairs they hold, in the order of all rows' comparisons one after the
+        other (so row r of plain pairs is pair r); and counts: pairs left out because a first sentence did not fit or
+        the chat template refused them, sequences that lost sentences, sequences whose prompt was cut.
     """
-    spans = segmenter.spans([text for pair in pairs for text in (pair.chosen, pair.rejected)])
-    rows, kept = [], []
-    counts = {"pairs_too_long": 0, "sequences_with_dropped_sentences": 0, "sequences_with_cut_prompt": 0}
-    for pair, chosen_spans, rejected_spans in zip(pairs, spans[::2], spans[1::2], strict=True):
-        try:
-            chosen = encoder.encode(pair.prompt, pair.chosen, chosen_spans)
-            rejected = encoder.encode(pair.prompt, pair.rejected, rejected_spans)
-        except EncodingError:
-            counts["pairs_too_long"] += 1
-            continue
-        for one in (chosen, rejected):
-            counts["sequences_with_dropped_sentences"] += one.dropped_sentences > 0
-            counts["sequences_with_cut_prompt"] += one.cut_prompt_tokens > 0
-        kept.append(pair)
-        rows.append(
-            {
-                "chosen_ids": chosen.ids,
-                "chosen_boundaries": chosen.boundaries,
-                "rejected_ids": rejected.ids,
-                "rejected_boundaries": rejected.boundaries,
-                "margin": pair.margin or 0.0,
-                "length": max(len(chosen.ids), len(rejected.ids)),
-            }
+    rows = _rows(pairs)
+    texts = [json.dumps(content_of(row)) for row in rows]
+    digest = hashlib.sha256()
+    for part in (*texts, str(segmenter.spec), segmenter.revision, encoder.fingerprint):
+        digest.update(f"{part}\n".encode())
+    fingerprint = digest.hexdigest()[:32]  # datasets takes 64 characters, and adds some of its own
+    processes = min(num_proc, 1 + len(rows) // ROWS_A_PROCESS)
+    if segmenter.spec.backend == "entropy" and torch.accelerator.is_available():
+        processes = 1  # an accelerator is not to be used by a forked process
+    if not rows:
+        nothing: dict[str, list[Any]] = {name: [] for name in ROW_FEATURES}
+        return Dataset.from_dict(nothing, Features(ROW_FEATURES)), [], dict.fromkeys(COUNTS, 0)
+    SEGMENTERS[segmenter.spec] = segmenter
+    try:
+        if cache_dir is not None:
+            Path(cache_dir).mkdir(parents=True, exist_ok=True)
+        dataset = Dataset.from_dict({"content": texts}).map(
+            _encode_batch,
+            batched=True,
+            batch_size=64,
+            fn_kwargs={"spec": segmenter.spec, "encoder": encoder, "forked": processes > 1},
+            remove_columns=["content"],
+            features=Features(ROW_FEATURES | FATE_FEATURES),
+            num_proc=processes if processes > 1 else None,  # 1 would be a process of its own
+            new_fingerprint=fingerprint,
+            cache_file_name=None if cache_dir is None else str(Path(cache_dir) / f"encoded-{fingerprint}.arrow"),
+            desc="segmenting and encoding",
         )
-    return Dataset.from_list(rows), kept, counts
+    except OSError as error:
+        raise SentrmError(
+            f"cannot write encoded rows to {cache_dir}: {error}. Free space or choose another."
+        ) from error
+    finally:
+        SEGMENTERS.clear()
+    counts = dict.fromkeys(COUNTS, 0)
+    fates = dataset.select_columns(list(FATE_FEATURES)).to_list()
+    good = [i for i, fate in enumerate(fates) if count_fate(rows[i], fate, counts)]
+    dataset = dataset.remove_columns(list(FATE_FEATURES))
+    kept = [pair for i in good for pair in rows[i]]
+    return (dataset if len(good) == len(rows) else dataset.select(good)), kept, counts
 
 
-def collate(pairs: list[dict[str, Any]]) -> dict[str, Tensor]:
-    """P pairs -> one padded batch of 2P rows, the chosen ones first, and `margin` (P,)."""
-    ids = [pair[f"{side}_ids"] for side in ("chosen", "rejected") for pair in pairs]
-    boundaries = [pair[f"{side}_boundaries"] for side in ("chosen", "rejected") for pair in pairs]
-    return pad(ids, boundaries) | {"margin": tensor([pair["margin"] for pair in pairs])}
+def count_fate(row: Sequence[PreferencePair], fate: Mapping[str, Any], counts: dict[str, int]) -> bool:
+    """Count what became of a row; whether it was encoded. The first five that were not are printed."""
+    counts["sequences_with_dropped_sentences"] += fate["dropped"]
+    counts["sequences_with_cut_prompt"] += fate["cut"]
+    if not fate["problem"]:
+        return True
+    kind, reason = fate["problem"].split(": ", 1)
+    counts[kind] += len(row)
+    if counts["pairs_too_long"] + counts["pairs_refused"] <= 5:
+        print(f"pair {row[0].id} left out: {reason}")
+    return False
+
+
+def _rows(pairs: Sequence[PreferencePair]) -> list[list[PreferencePair]]:
+    """The pairs of each row: one, or all of a group with the same prompt."""
+    rows: dict[object, list[PreferencePair]] = {}
+    for i, pair in enumerate(pairs):
+        key = json.dumps([pair.group, pair.prompt, pair.tools, dict(pair.chat_template_kwargs)]) if pair.group else i
+        rows.setdefault(key, []).append(pair)
+    return list(rows.values())
+
+
+def content_of(row: Sequence[PreferencePair]) -> dict[str, Any]:
+    """What of a row's pairs decides its encoding, and the numbers that go with it."""
+    first = row[0]
+    responses = [text for pair in row for text in (pair.chosen, pair.rejected)]
+    comparisons = [[0, 1]]
+    if first.group:
+        places = {text: i for i, text in enumerate(dict.fromkeys(responses))}
+        responses = list(places)
+        comparisons = [[places[pair.chosen], places[pair.rejected]] for pair in row]
+    return {
+        "prompt": first.prompt,
+        "tools": first.tools,
+        "chat_template_kwargs": dict(first.chat_template_kwargs),
+        "responses": responses,
+        "tokens": None if first.tokens is None else [first.tokens.ids, first.tokens.boundaries],
+        "comparisons": comparisons,
+        "probability": [pair.probability for pair in row],
+        "margin": [pair.margin or 0.0 for pair in row],
+    }
+
+
+def _encode_batch(
+    batch: dict[str, list[str]], spec: SegmenterSpec, encoder: Encoder, forked: bool
+) -> dict[str, list[Any]]:
+    if spec not in SEGMENTERS:  # a process that was spawned
+        SEGMENTERS[spec] = load_segmenter(spec, encoder.tokenizer)
+    if forked:  # the threads of torch's pool did not come along: an operation that waits for them hangs
+        torch.set_num_threads(1)
+    rows = encode_rows([json.loads(text) for text in batch["content"]], SEGMENTERS[spec], encoder)
+    return {name: [row[name] for row in rows] for name in rows[0]}
+
+
+def encode_rows(contents: Sequence[dict[str, Any]], segmenter: Segmenter, encoder: Encoder) -> list[dict[str, Any]]:
+    """The rows with their fates."""
+    texts = [text for content in contents if content["tokens"] is None for text in content["responses"]]
+    spans = iter(segmenter.spans(texts))
+    rows = []
+    for content in contents:
+        row = {name: content[name] for name in ("comparisons", "probability", "margin")}
+        row |= {"ids": [], "boundaries": [], "dropped": 0, "cut": 0, "problem": ""}
+        if content["tokens"] is None:
+            sentences = list(islice(spans, len(content["responses"])))
+            given = {name: content[name] for name in ("tools", "chat_template_kwargs")}
+            try:
+                encoded = encoder.encode_all(content["prompt"], content["responses"], sentences, **given)
+                row["ids"], row["boundaries"] = [one.ids for one in encoded], [one.boundaries for one in encoded]
+                row["dropped"] = sum(one.dropped_sentences > 0 for one in encoded)
+                row["cut"] = sum(one.cut_prompt_tokens > 0 for one in encoded)
+            except SequenceTooLongError as error:
+                row["problem"] = f"pairs_too_long: {error}"
+            except EncodingError as error:
+                row["problem"] = f"pairs_refused: {error}"
+        else:
+            row["ids"], row["boundaries"] = content["tokens"]
+            longest, largest = max(map(len, row["ids"])), max(map(max, row["ids"]))
+            if longest > encoder.max_length:
+                row["problem"] = f"pairs_too_long: got {longest} tokens, the model reads {encoder.max_length}"
+            elif largest >= len(encoder.tokenizer):
+                size = len(encoder.tokenizer)
+                row["problem"] = f"pairs_refused: token id {largest} is none of the tokenizer's {size}"
+        row["problem"] = row["problem"].encode("utf-8", "replace").decode()  # Arrow refuses lone surrogates
+        row["length"] = sum(map(len, row["ids"]))
+        rows.append(row)
+    return rows

@@ -20,7 +20,7 @@ def model_card(config: TrainConfig, counts: Sequence[SourceCount], metrics: dict
         front["license"] = config.licence
     head = f"---\n{yaml.safe_dump(front, sort_keys=False)}---\n"
     return "\n".join(
-        [head, *_intro(config, metrics), *_results(config, metrics), *_data(counts), *_recipe(config, metrics)]
+        [head, *_intro(config, metrics), *_results(config, metrics), *_data(counts, metrics), *_recipe(config, metrics)]
     )
 
 
@@ -66,7 +66,13 @@ def _results(config: TrainConfig, metrics: dict[str, Any]) -> list[str]:
         cells = [_share(held_out[system][rows]) for system in systems]
         ece = f"{figures['ece']:.3f}" if "ece" in figures else ""
         lines.append(f"| {rows} | {figures['pairs']} | {figures['prompts']} | {' | '.join(cells)} | {ece} |")
-    return [*lines, "", f"Truncation of these rows: {_counts(metrics['held_out_truncation'])}.", ""]
+    return [
+        *lines,
+        "",
+        "`report.html` beside this card shows more: the loss over the steps, a reliability diagram, the rewards of",
+        "chosen and rejected responses, scores against the number of sentences, and the pairs that are most wrong.",
+        "",
+    ]
 
 
 def _share(figures: dict[str, float]) -> str:
@@ -76,11 +82,7 @@ def _share(figures: dict[str, float]) -> str:
     return f"{share} ({100 * figures['accuracy_low']:.1f} to {100 * figures['accuracy_high']:.1f})"
 
 
-def _counts(counts: dict[str, int]) -> str:
-    return ", ".join(f"{name.replace('_', ' ')} {count}" for name, count in counts.items())
-
-
-def _data(counts: Sequence[SourceCount]) -> list[str]:
+def _data(counts: Sequence[SourceCount], metrics: dict[str, Any]) -> list[str]:
     lines = [
         "## Training data",
         "",
@@ -93,20 +95,37 @@ def _data(counts: Sequence[SourceCount]) -> list[str]:
             f"| {name} | {one.source.origin or one.source.path} | {one.source.licence or 'not given'} | {one.rows} | "
             f"{one.train} | {one.held_out} | {one.bad_rows} |"
         )
+    lines += [
+        "",
+        "What did not fit the model: a pair is too long where not even a first sentence fits; else whole sentences are",
+        "dropped from the end of a response, and the prompt is cut on the left.",
+        "",
+        "| | training | held out |",
+        "|---|--:|--:|",
+    ]
+    for name, count in metrics["held_out_truncation"].items():
+        lines.append(f"| {name.replace('_', ' ')} | {metrics['truncation'].get(name, 0)} | {count} |")
     return [*lines, ""]
 
 
 def _recipe(config: TrainConfig, metrics: dict[str, Any]) -> list[str]:
-    per_step = config.per_device_train_batch_size * config.gradient_accumulation_steps
+    per_step = config.per_device_train_batch_size * config.gradient_accumulation_steps * config.world_size
+    trained = "the whole model"
+    if config.adapter != "none":
+        trained = f"{config.adapter} of rank {config.lora_rank} (alpha {config.lora_alpha}), head and marker token"
+    batching = ", ".join(
+        f"{name.replace('_', ' ')} {f'{value:.1%}' if isinstance(value, float) else value}"
+        for name, value in metrics.get("batching", {}).items()
+    )
     return [
         "## Recipe",
         "",
         f"    {metrics['command']}",
         "",
-        f"Seed {config.seed}, {metrics['train_pairs']} pairs, {config.num_train_epochs:g} epochs, "
+        f"Trained: {trained}. Seed {config.seed}, {metrics['train_pairs']} pairs, {config.num_train_epochs:g} epochs, "
         f"{metrics['steps']} steps of {per_step} pairs, learning rate {config.learning_rate:g} "
         f"({SchedulerType(config.lr_scheduler_type).value}), {'bf16' if config.bf16 else 'fp32'}, "
         f"{metrics['train_seconds'] / 60:.0f} minutes. Training loss {metrics['train_loss']:.4f}. "
-        f"Truncation in training: {_counts(metrics['truncation'])}.",
+        f"{f'Batches: {batching}.' if batching else ''}".rstrip(),
         "",
     ]

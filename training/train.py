@@ -1,7 +1,7 @@
 """Train a sentence reward model: python -m training.train --backbone … --data … --output …
 
 One run: read the mixture, hold out a tenth of the prompts, train, save, score the held-out pairs with the
-saved checkpoint, write metrics.json and the model card beside it.
+saved checkpoint, write metrics.json, the model card and the report beside it.
 """
 
 from __future__ import annotations
@@ -12,30 +12,40 @@ import statistics
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
-from transformers import Trainer, set_seed
+from peft import PeftModel
+from transformers import set_seed
 from transformers.trainer_utils import get_last_checkpoint
 
 from sentrm.configuration import SentenceRewardConfig
 from sentrm.encoding import Encoder
 from sentrm.errors import SentrmError
 from sentrm.preferences import PreferencePair
-from sentrm.scoring import DTYPES, Scorer
+from sentrm.results import ScoredPair
+from sentrm.scoring import Scorer
 from sentrm.segmentation import SegmenterSpec, load_segmenter
 
+from .checkpoints import check_same_run, mean_loss, remove_partial, run_identity, whole_model, written_aside
 from .config import TrainConfig, parse
-from .data import collate, encode_pairs, load_mixture
+from .data import encode_pairs, load_mixture
 from .metrics import report
-from .model import build_model, prepare_tokenizer
+from .model import build_model, finished, prepare_tokenizer
 from .model_card import model_card
-from .trainer import RewardTrainer, pair_metrics
+from .report import html_report, versions
+from .streaming import stream_mixture
+from .trainer import Collator, RewardTrainer, pair_metrics, plain_model
+from .watch import SampleTable, Summary, held_out_table, show
+
+SAMPLES = 3  # held-out pairs in a sample table
 
 
 def train(config: TrainConfig, command: str) -> dict[str, Any]:
-    """Run `config` to its end and return what metrics.json holds."""
+    """Run `config` to its end and return what metrics.json holds; nothing in all but the main process."""
     started = time.time()
     output = Path(config.output_dir)
+    if config.should_save:
+        remove_partial(output)
     last = get_last_checkpoint(output) if output.is_dir() else None
     if config.resume and last is None:
         raise SentrmError(f"--resume: {output} holds no checkpoint. Leave --resume out to start anew.")
@@ -43,76 +53,138 @@ def train(config: TrainConfig, command: str) -> dict[str, Any]:
         raise SentrmError(f"{output} holds {Path(last).name} of an earlier run. Pass --resume, or another --output.")
 
     set_seed(config.seed)
-    pairs, held_out, counts = load_mixture(
-        config.sources, config.data_folder, config.columns, config.seed, config.strict
-    )
-    if config.use_margin and all(pair.margin is None for pair in pairs):
-        raise SentrmError("--use_margin: no pair has a margin. Leave it out, or give data with a 'margin' column.")
-    if not pairs or not held_out:
-        raise SentrmError(
-            f"{len(pairs)} pairs to train on and {len(held_out)} held out; expected at least one of each. A tenth of "
-            "the prompts is held out by hash: give more data."
-        )
     tokenizer = prepare_tokenizer(config)
     model = build_model(config, tokenizer)
-    segmenter = load_segmenter(SegmenterSpec.from_dict(model.config.segmenter))
-    model.config.segmenter_revision = segmenter.revision
-    encoder = Encoder(tokenizer, model.config)
-    dataset, _, truncation = encode_pairs(pairs, segmenter, encoder)
-    evaluation, held_out, held_out_truncation = encode_pairs(held_out, segmenter, encoder)
-    print(f"{len(dataset)} pairs to train on: {truncation}\n{len(held_out)} pairs held out: {held_out_truncation}")
+    core = plain_model(model)
+    segmenter = load_segmenter(SegmenterSpec.from_dict(core.config.segmenter), tokenizer)
+    core.config.segmenter_revision = segmenter.revision
+    encoder = Encoder(tokenizer, core.config)
+    mixture = (config.sources, config.data_folder, config.columns, config.seed, config.strict)
+    encoding: Any = {"num_proc": config.encoding_processes, "cache_dir": config.cache_dir or output / "data"}
+    dataset: Any
+    with config.main_process_first(local=False, desc="encoding"):  # the others read the cache
+        if config.streaming:
+            dataset, held_out, counts = stream_mixture(
+                *mixture, segmenter, encoder, eval_pairs=config.eval_pairs, buffer=config.shuffle_buffer, passes=None
+            )
+            truncation = None  # known when the stream has been read
+        else:
+            pairs, held_out, counts = load_mixture(*mixture)
+            if config.use_margin and all(pair.margin is None for pair in pairs):
+                raise SentrmError(
+                    "--use_margin: no pair has a margin. Leave it out, or give data with a 'margin' column."
+                )
+            dataset, _, truncation = encode_pairs(pairs, segmenter, encoder, **encoding)
+        evaluation, held_out, held_out_truncation = encode_pairs(held_out, segmenter, encoder, **encoding)
+    if (truncation is not None and not len(dataset)) or not held_out:
+        raise SentrmError(
+            f"{'a stream' if truncation is None else len(dataset)} to train on and {len(held_out)} pairs held out; "
+            "expected at least one of each. A tenth of the prompts is held out by hash: give more data."
+        )
 
-    trainer: Trainer = RewardTrainer(
+    collator = Collator()
+    trainer = RewardTrainer(
         model=model,
         args=config,
         train_dataset=dataset,
         eval_dataset=evaluation,
-        data_collator=collate,
+        data_collator=collator,
         processing_class=tokenizer,
         compute_metrics=pair_metrics,
     )
-    result = trainer.train(resume_from_checkpoint=last)
-    if not trainer.is_world_process_zero():
+    trainer.run = run_identity(config, core.config, tokenizer, dataset)
+    if last is not None:
+        stored = check_same_run(Path(last), trainer.run)
+        if config.batching == "auto":
+            config.batching = stored["batching"]  # measured when the run began
+    left_out = {"training": truncation or {}, "held out": held_out_truncation}
+    trainer.add_callback(Summary(counts, left_out, trainer.batching))
+    if config.sample_steps:
+        trainer.add_callback(
+            SampleTable(
+                held_out[:SAMPLES],
+                config.sample_steps,
+                trainer.callback_handler.callbacks,
+                lambda live, own: Scorer.from_model(
+                    plain_model(live), own, name="in training", batching=collator.strategy
+                ),
+            )
+        )
+    trainer.train(resume_from_checkpoint=last)
+    trained = cast(Any, whole_model(trainer, lambda: build_model(config, tokenizer)))
+    trainer.accelerator.end_training()  # the others leave: nobody waits while pairs are scored
+    if not config.should_save:
         return {}
-    model.backbone.to(DTYPES[config.save_dtype])  # type: ignore[arg-type]  # a decorator hides the signature
-    model.save_pretrained(output)
-    tokenizer.save_pretrained(output)
-    figures = {"train_loss": result.training_loss, "steps": trainer.state.global_step}
-    figures["train_seconds"] = round(time.time() - started)
-    del trainer, model  # the optimizer's memory, before checkpoints are opened to score
-
-    margins, median_reward = score_pairs(output, held_out)
-    stored = SentenceRewardConfig.from_pretrained(output)
-    stored.median_reward = median_reward
-    stored.save_pretrained(output)
-    longer = [float(len(pair.chosen) - len(pair.rejected)) for pair in held_out]  # characters
-    systems = {config.name: margins, "always longer": longer, "always shorter": [-one for one in longer]}
-    for entry in config.compare or []:
-        name, folder = entry.split("=", 1)
-        systems[name], _ = score_pairs(Path(folder), held_out)
-    prompts, names = [pair.split_key for pair in held_out], [pair.source for pair in held_out]
+    with written_aside(output, sum(4 * one.numel() for one in trained.parameters())) as aside:
+        if isinstance(trained, PeftModel):
+            trained.save_pretrained(str(aside / "adapter"))
+            (aside / "adapter" / "README.md").unlink()  # peft's empty template
+        finished(trained, config.save_dtype).save_pretrained(aside)
+        tokenizer.save_pretrained(aside)
+    if truncation is None:
+        truncation = {name: sum(one.encoding[name] for one in counts) for name in held_out_truncation}
+    log_history = trainer.state.log_history
+    batches = [log for log in log_history if "padding_share" in log]
     metrics: dict[str, Any] = {
         "command": command,
         "seed": config.seed,
-        "train_pairs": len(dataset),
+        "train_pairs": len(dataset) if not config.streaming else sum(one.train for one in counts),
         "truncation": truncation,
         "held_out_truncation": held_out_truncation,
-        **figures,
-        "median_reward": median_reward,
-        "held_out": {name: report(values, prompts, names) for name, values in systems.items()},
+        "train_loss": mean_loss(log_history),
+        "steps": trainer.state.global_step,
+        "train_seconds": round(time.time() - started),
+        "batching": trainer.batching
+        | {
+            name: statistics.mean(log[name] for log in batches) for name in ("padding_share", "shared_share") if batches
+        },
+        "versions": versions(),
     }
-    (output / "metrics.json").write_text(json.dumps(metrics, indent=1) + "\n")
-    (output / "README.md").write_text(model_card(config, counts, metrics))
-    print(json.dumps(metrics["held_out"][config.name]["all"]))
+    del trainer, model, core, trained  # the optimizer's memory, before checkpoints are opened to score
+
+    scored = score_pairs(output, held_out)
+    rewards = [reward for pair in scored for side in (pair.a, pair.b) for reward in side.rewards[1:]]
+    final = SentenceRewardConfig.from_pretrained(output)
+    final.median_reward = statistics.median(rewards)
+    longer = [float(len(pair.chosen) - len(pair.rejected)) for pair in held_out]  # characters
+    systems = {config.name: [pair.margin for pair in scored], "always longer": longer}
+    systems["always shorter"] = [-one for one in longer]
+    for entry in config.compare or []:
+        name, folder = entry.split("=", 1)
+        systems[name] = [pair.margin for pair in score_pairs(Path(folder), held_out)]
+    metrics["median_reward"] = final.median_reward
+    metrics["held_out"] = held_out_figures(systems, held_out)
+    decided = [  # as the figures see them: a the response that is more probably preferred, and no ties
+        one if pair.probability > 0.5 else ScoredPair(one.id, one.b, one.a)
+        for one, pair in zip(scored, held_out, strict=True)
+        if pair.probability != 0.5
+    ]
+    with written_aside(output, 10_000_000) as aside:
+        final.save_pretrained(aside)
+        (aside / "metrics.json").write_text(json.dumps(metrics, indent=1) + "\n")
+        (aside / "README.md").write_text(model_card(config, counts, metrics), encoding="utf-8")
+        (aside / "report.html").write_text(html_report(config.name, metrics, log_history, decided), encoding="utf-8")
+    show(held_out_table(metrics))
     return metrics
 
 
-def score_pairs(folder: Path, pairs: list[PreferencePair]) -> tuple[list[float], float]:
-    """Margins of the pairs under a saved checkpoint, and its median sentence reward on them, logits."""
+def score_pairs(folder: Path, pairs: list[PreferencePair]) -> list[ScoredPair]:
+    """The pairs under a saved checkpoint."""
     scorer = Scorer.from_pretrained(folder)
-    scored = [one for start in range(0, len(pairs), 512) for one in scorer.score(pairs[start : start + 512])]
-    rewards = [reward for pair in scored for side in (pair.a, pair.b) for reward in side.rewards[1:]]
-    return [pair.margin for pair in scored], statistics.median(rewards)
+    return [one for start in range(0, len(pairs), 512) for one in scorer.score(pairs[start : start + 512])]
+
+
+def held_out_figures(systems: dict[str, list[float]], pairs: list[PreferencePair]) -> dict[str, Any]:
+    """`training.metrics.report` of each system's margins. A tie has no right side and is left out; where the rejected
+    response is more probably preferred, the margin counts towards it."""
+    decided = [i for i, pair in enumerate(pairs) if pair.probability != 0.5]
+    if not decided:
+        raise SentrmError("every held-out pair is a tie; expected some with a preferred response. Give more data.")
+    signs = [1.0 if pair.probability > 0.5 else -1.0 for pair in pairs]
+    prompts, sources = [pairs[i].split_key for i in decided], [pairs[i].source for i in decided]
+    return {
+        name: report([signs[i] * margins[i] for i in decided], prompts, sources) for name, margins in systems.items()
+    }
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -1,0 +1,396 @@
+"""From preference data to encoded rows: splits, mixtures, the cache and streams, each against what it must equal."""
+
+from __future__ import annotations
+
+import collections
+import hashlib
+import itertools
+import json
+import math
+import shutil
+from pathlib import Path
+
+import pytest
+from tiny import tiny_model
+from transformers import PreTrainedTokenizerFast
+
+import training.data
+from sentrm.encoding import Encoder
+from sentrm.errors import PreferenceDataError, SentrmError
+from sentrm.preferences import PreferencePair, load_preferences
+from sentrm.segmentation import RulesSegmenter, SegmenterSpec
+from training.data import COUNTS, DataSource, encode_pairs, is_held_out, load_mixture
+from training.streaming import stream_mixture
+
+RULES = RulesSegmenter(SegmenterSpec.parse("rules"))
+PAIR = PreferencePair("How?", "Boil it. Then peel!", "No.", id="one", margin=0.5)
+
+
+@pytest.fixture(scope="module")
+def encoder(tokenizer) -> Encoder:
+    return Encoder(tokenizer, tiny_model().config)
+
+
+class Unused(RulesSegmenter):
+    """Cuts as `rules`, and says so where it is asked to."""
+
+    def spans(self, texts):
+        raise AssertionError("segmented again")
+
+
+UNUSED = Unused(RULES.spec)
+
+
+def write(path: Path, rows: list[dict]) -> str:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path.name
+
+
+def egg_rows(count: int, kind: str = "eggs") -> list[dict]:
+    return [{"prompt": f"How do I boil {i} {kind}?", "chosen": f"Boil {i}.", "rejected": "No."} for i in range(count)]
+
+
+# Splits
+
+
+def test_the_held_out_tenth_is_the_documented_rule():
+    prompts = [f"How do I boil {i} eggs?" for i in range(2000)]
+    expected = [int(hashlib.sha256(prompt.encode()).hexdigest(), 16) % 10 == 0 for prompt in prompts]
+    assert [is_held_out(prompt) for prompt in prompts] == expected
+    assert 150 < sum(expected) < 250
+
+
+def test_no_prompt_stands_on_both_sides_and_caps_are_seeded(pairs_file, tmp_path):
+    shutil.copy(pairs_file, tmp_path / "again.jsonl")
+    sources = [DataSource(pairs_file.name), DataSource(str(tmp_path / "again.jsonl"), pairs=30)]
+    train, held_out, counts = load_mixture(sources, str(pairs_file.parent), {}, seed=1, strict=False)
+    assert not {pair.split_key for pair in train} & {pair.split_key for pair in held_out}
+    assert all(is_held_out(pair.prompt) for pair in held_out)
+    assert [count.train for count in counts] == [120 - counts[0].held_out, 30]
+    assert len(held_out) == 2 * counts[0].held_out > 0
+    assert {pair.source for pair in train} == {"eggs", "again"}
+    assert load_mixture(sources, str(pairs_file.parent), {}, seed=1, strict=False)[0] == train
+    assert load_mixture(sources, str(pairs_file.parent), {}, seed=2, strict=False)[0] != train
+    with pytest.raises(PreferenceDataError):
+        load_mixture([DataSource("missing.jsonl")], str(tmp_path), {}, seed=1, strict=False)
+
+
+def test_a_prompt_that_reads_as_a_held_out_one_is_not_trained_on(tmp_path):
+    """The hash is of the raw text, and a transcript's differs from the same prompt's as plain text."""
+    prompts = [f"How do I boil {i} eggs?" for i in range(100)]
+    for name, form in (("plain", "{}"), ("transcript", "\n\nHuman: {}\n\nAssistant:")):
+        rows = [{"prompt": form.format(prompt), "chosen": "Yes.", "rejected": "No."} for prompt in prompts]
+        write(tmp_path / f"{name}.jsonl", rows)
+    sources = [DataSource("plain.jsonl"), DataSource("transcript.jsonl")]
+    train, held_out, counts = load_mixture(sources, str(tmp_path), {}, seed=1, strict=False)
+
+    def read(pair):
+        return pair.prompt if isinstance(pair.prompt, str) else pair.prompt[0]["content"]
+
+    assert {read(pair) for pair in held_out}.isdisjoint(read(pair) for pair in train)
+    assert len(train) < 200 - len(held_out), "some had to go"
+    assert sum(count.train for count in counts) == len(train), "the card counts what was trained on"
+
+
+# Mixtures
+
+
+def test_weights_are_the_proportions_of_the_largest_epoch_that_repeats_nothing(tmp_path):
+    sizes = {"big": 400, "small": 60}
+    for name, size in sizes.items():
+        write(tmp_path / f"{name}.jsonl", egg_rows(size, name))
+    free = {name: sum(not is_held_out(row["prompt"]) for row in egg_rows(size, name)) for name, size in sizes.items()}
+    sources = [DataSource("big.jsonl", weight=3), DataSource("small.jsonl", weight=1)]
+    train, held_out, counts = load_mixture(sources, str(tmp_path), {}, seed=1, strict=False)
+    assert [count.train for count in counts] == [3 * free["small"], free["small"]]
+    assert collections.Counter(pair.source for pair in train) == {"big": 3 * free["small"], "small": free["small"]}
+    assert len({pair.id for pair in train}) == len(train)
+    assert len(held_out) == 460 - sum(free.values()), "weights are of the training rows alone"
+    assert load_mixture(sources, str(tmp_path), {}, seed=1, strict=False)[0] == train
+    assert load_mixture(sources, str(tmp_path), {}, seed=2, strict=False)[0] != train
+
+    capped = [DataSource("big.jsonl", weight=0.75, pairs=30), DataSource("small.jsonl", weight=0.25)]
+    counts = load_mixture(capped, str(tmp_path), {}, seed=1, strict=False)[2]
+    assert [count.train for count in counts] == [30, 10]
+
+
+@pytest.mark.parametrize(("number", "message"), [(0, "weight is 0"), (-1, "weight is -1"), (math.inf, "weight is inf")])
+def test_weights_that_are_none(number, message, tmp_path):
+    with pytest.raises(PreferenceDataError, match=message):
+        DataSource("a.jsonl", weight=number)
+    with pytest.raises(PreferenceDataError, match=r"no weight for b\.jsonl"):
+        load_mixture([DataSource("a.jsonl", weight=1), DataSource("b.jsonl")], str(tmp_path), {}, 0, False)
+    with pytest.raises(PreferenceDataError, match="pairs is 0"):
+        DataSource("a.jsonl", pairs=0)
+
+
+# Rows
+
+
+def test_a_pair_becomes_the_encoders_ids_and_boundaries(encoder):
+    dataset, kept, counts = encode_pairs([PAIR, PreferencePair("Why?", "", "So. ", probability=0.25)], RULES, encoder)
+    sides = [encoder.encode(PAIR.prompt, text, RULES.spans([text])[0]) for text in (PAIR.chosen, PAIR.rejected)]
+    assert dataset[0] == {
+        "ids": [one.ids for one in sides],
+        "boundaries": [one.boundaries for one in sides],
+        "comparisons": [[0, 1]],
+        "probability": [1.0],
+        "margin": [0.5],
+        "length": sum(len(one.ids) for one in sides),
+    }
+    assert (dataset[1]["probability"], dataset[1]["margin"]) == ([0.25], [0.0])
+    assert [pair.id for pair in kept] == ["one", ""]
+    assert counts == dict.fromkeys(COUNTS, 0)
+
+
+def test_ranked_responses_are_one_row_that_holds_each_once(encoder, tmp_path):
+    row = {"prompt": "How?", "responses": ["Well.", "Boil it. Peel it.", "No.", "Well, no."], "ranks": [2, 1, 3, 2]}
+    file = write(tmp_path / "ranked.jsonl", [row])
+    pairs, others, counts = load_mixture([DataSource(file)], str(tmp_path), {}, 0, False)
+    pairs += others
+    assert (counts[0].rows, counts[0].train + counts[0].held_out) == (1, 6)
+    dataset, kept, _ = encode_pairs([PAIR, *pairs], RULES, encoder)
+    assert [len(one) for one in dataset["ids"]] == [2, 4]
+    assert kept == [PAIR, *pairs], "the comparisons of all rows, one after the other"
+    ranked = dataset[1]
+    texts = sorted(row["responses"], key=lambda text: encoder.encode("How?", text, RULES.spans([text])[0]).ids)
+    expected = {text: encoder.encode("How?", text, RULES.spans([text])[0]).ids for text in texts}
+    responses = [next(text for text in texts if expected[text] == ids) for ids in ranked["ids"]]
+    for (winner, loser), probability, pair in zip(ranked["comparisons"], ranked["probability"], pairs, strict=True):
+        assert (responses[winner], responses[loser], probability) == (pair.chosen, pair.rejected, pair.probability)
+    prompts = [ids[: ends[0] + 1] for ids, ends in zip(ranked["ids"], ranked["boundaries"], strict=True)]
+    assert prompts == prompts[:1] * 4
+    assert ranked["length"] == sum(map(len, ranked["ids"]))
+
+
+def test_a_capped_ranked_source_keeps_whole_rows(tmp_path):
+    rows = [{"prompt": f"Boil {i}?", "responses": ["a", "b", "c"], "scores": [1, 2, 3]} for i in range(40)]
+    file = write(tmp_path / "ranked.jsonl", rows)
+    train, _, counts = load_mixture([DataSource(file, pairs=5)], str(tmp_path), {}, 0, False)
+    assert counts[0].train == 15
+    assert set(collections.Counter(pair.group for pair in train).values()) == {3}
+
+
+def test_pretokenised_rows_pass_as_they_are(encoder, tmp_path):
+    ours, theirs = [1, 5, 6, 7, 8], [1, 5, 6, 9]
+    rows = [{"chosen_ids": ours, "rejected_ids": theirs}]
+    rows += [{**rows[0], "chosen_boundaries": [1, 3, 4], "rejected_boundaries": [1, 3]}]
+    rows += [
+        {"chosen_ids": [1] * 300, "rejected_ids": [1] * 9},
+        {"chosen_ids": [1, 2, 9999], "rejected_ids": [1, 2, 3]},
+    ]
+    pairs = load_preferences(tmp_path / write(tmp_path / "ids.jsonl", rows)).pairs
+    dataset, kept, counts = encode_pairs(pairs, UNUSED_FOR_TOKENS, encoder)
+    assert dataset["ids"][:] == [[ours, theirs]] * 2
+    assert dataset["boundaries"][:] == [[[2, 4], [2, 3]], [[1, 3, 4], [1, 3]]]
+    assert (kept, counts["pairs_too_long"], counts["pairs_refused"]) == (pairs[:2], 1, 1)
+
+
+class NoTexts(RulesSegmenter):
+    def spans(self, texts):
+        assert texts == []
+        return []
+
+
+UNUSED_FOR_TOKENS = NoTexts(RULES.spec)
+
+
+def test_pretokenised_rows_of_one_prompt_do_not_leave_all_others_out(tmp_path):
+    rows = [{"chosen_ids": [1, i, 2], "rejected_ids": [1, i, 3]} for i in range(100)]
+    train, held_out, _ = load_mixture([DataSource(write(tmp_path / "ids.jsonl", rows))], str(tmp_path), {}, 0, False)
+    assert held_out
+    assert len(train) + len(held_out) == 100
+
+
+def test_pairs_that_cannot_be_encoded_are_counted_and_named(encoder, tokenizer, capsys):
+    chat = PreTrainedTokenizerFast(tokenizer_object=tokenizer.backend_tokenizer, bos_token="<s>", eos_token="</s>")
+    chat.add_special_tokens({"additional_special_tokens": [tiny_model().config.marker_token]})
+    chat.chat_template = (
+        "{% if messages[0].content == 'Bad' %}{{ raise_exception('bad words') }}{% endif %}"
+        "{% for m in messages %}[{{ m.role }}] {{ m.content }}{% endfor %}"
+    )
+    strict = Encoder(chat, tiny_model().config)
+    pairs = [
+        PAIR,
+        PreferencePair("How?", "x" * 4000, "No.", id="huge"),
+        PreferencePair("Bad", "Yes.", "No.", id="refused"),
+        PreferencePair("How?", "Boil it. " * 80, "No.", id="long"),
+        PreferencePair("why " * 300, "Yes.", "No.", id="cut"),
+    ]
+    for _ in range(2):
+        dataset, kept, counts = encode_pairs(pairs, RULES, strict)
+        assert [pair.id for pair in kept] == ["one", "long", "cut"]
+        assert len(dataset) == 3
+        assert list(counts.values()) == [1, 1, 1, 2]
+        printed = capsys.readouterr().out
+        assert "pair huge left out: the first sentence has" in printed
+        assert "pair refused left out: the chat template refuses this prompt: bad words" in printed
+    assert len(encode_pairs(pairs[1:2], RULES, strict)[0]) == 0
+    assert encode_pairs([], RULES, encoder)[1:] == ([], dict.fromkeys(COUNTS, 0))
+
+
+def test_tools_and_template_arguments_reach_the_template(tokenizer):
+    chat = PreTrainedTokenizerFast(tokenizer_object=tokenizer.backend_tokenizer, bos_token="<s>", eos_token="</s>")
+    chat.chat_template = (
+        "{{ mood }}{% if tools %}{{ tools[0].function.name }}{% endif %}"
+        "{% for m in messages %}[{{ m.role }}] {{ m.content }}"
+        "{% if m.tool_calls %}{{ m.tool_calls[0].function.name }}{% endif %}{% endfor %}"
+    )
+    encoder = Encoder(chat, tiny_model(boundary="offset").config)
+    prompt = (
+        {"role": "user", "content": "Hot?"},
+        {"role": "assistant", "content": "", "tool_calls": [{"function": {"name": "look", "arguments": {}}}]},
+        {"role": "tool", "content": "21"},
+    )
+    tool = {"type": "function", "function": {"name": "weather", "parameters": {}}}
+    pairs = [
+        PreferencePair(prompt, "No.", "Yes.", tools=(tool,), chat_template_kwargs={"mood": "calm"}),
+        PreferencePair(prompt, "No.", "Yes."),
+    ]
+    dataset, _, _ = encode_pairs(pairs, RULES, encoder)
+    rest = "[user] Hot?[assistant] look[tool] 21[assistant] No."
+    assert [chat.decode(ids[0]) for ids in dataset["ids"]] == ["calmweather" + rest, rest]
+    assert dataset[1]["ids"][0] == encoder.encode(prompt, "No.", RULES.spans(["No."])[0]).ids
+
+
+# The cache
+
+
+def test_a_second_run_reads_the_cache(encoder, tmp_path):
+    pairs = [PAIR, PreferencePair("How?", "x" * 4000, "No.", id="huge"), PreferencePair("How?", "Yes. " * 200, "No.")]
+    dataset, kept, counts = encode_pairs(pairs, RULES, encoder, cache_dir=tmp_path)
+    again, kept_again, counts_again = encode_pairs(pairs, UNUSED, encoder, cache_dir=tmp_path)
+    assert again[:] == dataset[:]
+    assert (kept_again, counts_again) == (kept, counts)
+    assert (counts["pairs_too_long"], counts["sequences_with_dropped_sentences"], len(kept)) == (1, 1, 2)
+    renamed = [PreferencePair(pair.prompt, pair.chosen, pair.rejected, id="new", margin=pair.margin) for pair in pairs]
+    assert [pair.id for pair in encode_pairs(renamed, UNUSED, encoder, cache_dir=tmp_path)[1]] == ["new", "new"]
+
+
+def test_whatever_decides_the_rows_decides_the_cache(encoder, tokenizer, tmp_path):
+    encode_pairs([PAIR], RULES, encoder, cache_dir=tmp_path)
+    other_template = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer.backend_tokenizer, bos_token="<s>", eos_token="</s>", pad_token="<pad>"
+    )
+    other_template.chat_template = tokenizer.chat_template + " "
+    other_special = PreTrainedTokenizerFast(tokenizer_object=tokenizer.backend_tokenizer, bos_token="<pad>")
+    other_special.chat_template = tokenizer.chat_template
+    newer = Unused(RULES.spec)
+    newer.revision = "sentencex 99"
+    changed = [
+        ([PreferencePair("How?", "Boil it. Then peel!", "No?", margin=0.5)], UNUSED, encoder),
+        ([PreferencePair("How?", "Boil it. Then peel!", "No.", margin=0.5, probability=0.5)], UNUSED, encoder),
+        ([PreferencePair("How?", "Boil it. Then peel!", "No.")], UNUSED, encoder),
+        ([PreferencePair("How?", PAIR.chosen, "No.", margin=0.5, chat_template_kwargs={"x": 1})], UNUSED, encoder),
+        ([PAIR], newer, encoder),
+        ([PAIR], Unused(SegmenterSpec.parse("rules:de")), encoder),
+        ([PAIR], UNUSED, Encoder(tokenizer, tiny_model(max_length=200).config)),
+        ([PAIR], UNUSED, Encoder(tokenizer, tiny_model(boundary="offset").config)),
+        ([PAIR], UNUSED, Encoder(other_template, tiny_model(boundary="offset").config)),
+        ([PAIR], UNUSED, Encoder(other_special, tiny_model(boundary="offset").config)),
+    ]
+    encode_pairs([PAIR], RULES, changed[7][2], cache_dir=tmp_path)
+    for i, arguments in enumerate(changed):
+        if i == 7:
+            continue
+        with pytest.raises(AssertionError, match="segmented again"):
+            encode_pairs(*arguments, cache_dir=tmp_path)
+    encode_pairs([PAIR], UNUSED, encoder, cache_dir=tmp_path)
+
+
+def test_a_tokenizer_that_was_used_has_the_same_fingerprint(encoder, tokenizer):
+    before = encoder.fingerprint
+    tokenizer(["a", "b c"], padding=True, truncation=True, max_length=4)
+    assert encoder.fingerprint == before
+
+
+class NotPickled(RulesSegmenter):
+    """As wtpsplit's SaT, which cannot be sent to a process."""
+
+    def __reduce__(self):
+        raise TypeError("not to be pickled")
+
+
+def test_two_processes_give_the_rows_of_one(encoder, tmp_path, monkeypatch):
+    monkeypatch.setattr(training.data, "ROWS_A_PROCESS", 10)
+    pairs = [
+        PreferencePair(f"Boil {i}?", "Yes. " * (i % 4 + 1), "x" * 4000 if i % 7 == 0 else "No.") for i in range(40)
+    ]
+    one, kept, counts = encode_pairs(pairs, RULES, encoder)
+    two, kept_two, counts_two = encode_pairs(pairs, NotPickled(RULES.spec), encoder, num_proc=2, cache_dir=tmp_path)
+    assert two[:] == one[:]
+    assert (kept_two, counts_two) == (kept, counts)
+    assert counts["pairs_too_long"] == 6
+    assert encode_pairs(pairs, UNUSED, encoder, num_proc=1, cache_dir=tmp_path)[0][:] == one[:]
+
+
+def test_a_cache_folder_that_cannot_be_written(encoder, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(SentrmError, match="cannot write encoded rows to"):
+        encode_pairs([PAIR], RULES, encoder, cache_dir=tmp_path / "file" / "folder")
+
+
+# Streams
+
+
+def test_a_stream_gives_every_training_row_once_and_the_first_held_out(encoder, tmp_path, capsys):
+    write(tmp_path / "a.jsonl", [*egg_rows(80, "eggs"), {"prompt": "p"}])
+    write(tmp_path / "b.jsonl", [{**row, "responses": ["x", "y"]} for row in egg_rows(30, "peas")])
+    sources = [DataSource("a.jsonl"), DataSource("b.jsonl")]
+    train, held_out, expected = load_mixture(sources, str(tmp_path), {}, 1, False)
+    stream, evaluation, counts = stream_mixture(
+        sources, str(tmp_path), {}, 1, False, RULES, encoder, eval_pairs=4, buffer=8
+    )
+    assert evaluation == [*[p for p in held_out if p.source == "a"][:2], *[p for p in held_out if p.source == "b"][:2]]
+    rows = list(stream)
+    whole = list(encode_pairs(train, RULES, encoder)[0])
+    assert sorted(map(json.dumps, rows)) == sorted(map(json.dumps, whole))
+    assert [json.dumps(row) for row in rows] != [json.dumps(row) for row in whole], "shuffled"
+    assert counts == expected
+    assert "a.jsonl: 81 rows, 1 bad" in capsys.readouterr().out
+    assert list(stream) == rows
+    assert counts == expected, "a second pass counts anew"
+    stream.set_epoch(1)
+    assert list(stream) != rows
+
+
+def test_a_stream_follows_the_weights_until_one_source_ends(encoder, tmp_path):
+    write(tmp_path / "a.jsonl", egg_rows(600, "eggs"))
+    write(tmp_path / "b.jsonl", egg_rows(600, "peas"))
+    sources = [DataSource("a.jsonl", weight=4), DataSource("b.jsonl", weight=1)]
+    arguments = (sources, str(tmp_path), {}, 1, False, RULES, encoder)
+    stream, evaluation, _ = stream_mixture(*arguments, eval_pairs=10)
+    rows = list(stream)
+    peas = encoder.tokenizer("peas", add_special_tokens=False)["input_ids"]
+    share = sum("peas" in encoder.tokenizer.decode(row["ids"][0]) for row in rows) / len(rows)
+    assert peas
+    assert share == pytest.approx(0.2, abs=0.05)
+    free = sum(not is_held_out(row["prompt"]) for row in egg_rows(600, "eggs"))
+    assert free < len(rows) < 1.5 * free
+    assert collections.Counter(pair.source for pair in evaluation) == {"a": 8, "b": 2}
+    assert list(stream_mixture(*arguments, eval_pairs=10)[0]) == rows
+
+
+def test_a_stream_goes_on_where_it_stopped(encoder, tmp_path):
+    write(tmp_path / "a.jsonl", egg_rows(50))
+    arguments = ([DataSource("a.jsonl", pairs=20)], str(tmp_path), {}, 1, False, RULES, encoder)
+    whole = list(stream_mixture(*arguments)[0])
+    assert len(whole) == 20
+    assert list(stream_mixture(*arguments)[0].skip(7)) == whole[7:]
+    twice = list(stream_mixture(*arguments, passes=2)[0])
+    assert len(twice) == 40
+    long = list(stream_mixture(*arguments, passes=None)[0].take(50))
+    assert list(stream_mixture(*arguments, passes=None)[0].skip(27).take(23)) == long[27:], "also after the first pass"
+
+
+def test_a_stream_is_lazy_and_its_mistakes_are_told(encoder, tmp_path):
+    rows = [*egg_rows(300), {"prompt": "p", "chosen": "a"}]
+    write(tmp_path / "a.jsonl", rows)
+    arguments = ([DataSource("a.jsonl")], str(tmp_path), {})
+    stream, _, counts = stream_mixture(*arguments, 1, True, RULES, encoder, eval_pairs=1, buffer=2)
+    assert len(list(itertools.islice(stream, 5))) == 5
+    assert 5 < counts[0].rows < 100
+    with pytest.raises(PreferenceDataError, match="row 301: has no 'rejected'"):
+        list(stream)
+    with pytest.raises(PreferenceDataError, match="there is no file"):
+        stream_mixture([DataSource("missing.jsonl")], str(tmp_path), {}, 1, False, RULES, encoder)
