@@ -38,6 +38,7 @@ from .trainer import Collator, RewardTrainer, pair_metrics, plain_model
 from .watch import SampleTable, Summary, held_out_table, show
 
 SAMPLES = 3  # held-out pairs in a sample table
+LOGGED = ("padding_share", "shared_share", "tokens_per_second")
 
 
 def train(config: TrainConfig, command: str) -> dict[str, Any]:
@@ -125,6 +126,9 @@ def train(config: TrainConfig, command: str) -> dict[str, Any]:
         truncation = {name: sum(one.encoding[name] for one in counts) for name in held_out_truncation}
     log_history = trainer.state.log_history
     batches = [log for log in log_history if "padding_share" in log]
+    if batches:
+        mean = {name: statistics.mean(log[name] for log in batches) for name in LOGGED}
+        trainer.batching |= mean | {"tokens_per_second": round(mean["tokens_per_second"])}
     metrics: dict[str, Any] = {
         "command": command,
         "seed": config.seed,
@@ -134,10 +138,7 @@ def train(config: TrainConfig, command: str) -> dict[str, Any]:
         "train_loss": mean_loss(log_history),
         "steps": trainer.state.global_step,
         "train_seconds": round(time.time() - started),
-        "batching": trainer.batching
-        | {
-            name: statistics.mean(log[name] for log in batches) for name in ("padding_share", "shared_share") if batches
-        },
+        "batching": trainer.batching,
         "versions": versions(),
     }
     del trainer, model, core, trained  # the optimizer's memory, before checkpoints are opened to score
