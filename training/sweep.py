@@ -76,14 +76,13 @@ def plan(options: argparse.Namespace, flags: Sequence[str]) -> list[Run]:
     if options.variants:
         variants = []
         for entry in options.variants:
-            name, _, file = entry.partition("=")
-            if not re.fullmatch(r"[\w.-]+", name) or not file:
+            name, equals, file = entry.partition("=")
+            if not re.fullmatch(r"[\w.-]+", name) or not equals:
                 raise SentrmError(f"--variants is {entry!r}; expected NAME=FILE.yaml, NAME of letters, digits, . _ -")
-            variants.append(([name], [file], None))
+            variants.append(([name], [file] if file else [], None))
             try:
-                own |= {
-                    f"--{flag}": f"It would undo that of {file}." for flag in yaml.safe_load(Path(file).read_text())
-                }
+                flags_of_file = yaml.safe_load(Path(file).read_text()) if file else {}
+                own |= {f"--{flag}": f"It would undo that of {file}." for flag in flags_of_file}
             except (OSError, yaml.YAMLError, TypeError) as error:
                 raise SentrmError(f"cannot read the variant {entry}: {error}") from error
     if options.aggregators:
@@ -265,7 +264,7 @@ def parser() -> argparse.ArgumentParser:
         nargs="+",
         metavar="NAME=FILE",
         help="Recipes that are laid over --recipe, one at a time, e.g. response=training/baselines/response.yaml. The "
-        "first is what the others are compared with.",
+        "first is what the others are compared with; NAME= is the recipe as it is.",
     )
     one.add_argument(
         "--aggregators", nargs="+", metavar="NAME", help="Aggregators, each tried with every variant; the first leads."

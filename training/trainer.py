@@ -121,7 +121,7 @@ class RewardTrainer(SafeTrainer):
         if model.training:
             decided = there & (probability != 0.5)
             right = decided & (margins * (probability - 0.5) > 0)
-            self._count("right", right.sum(), decided.sum())
+            self._count("accuracy", right.sum(), decided.sum())
             self._count("margin", (margins * there).sum(), there.sum())
             self._count("reward", score.detach().sum(), len(score))
             self._count("padding_share", tokens[2] - tokens[1], tokens[2])
@@ -208,17 +208,18 @@ class RewardTrainer(SafeTrainer):
         return choice
 
     def _time(self, model: nn.Module, core: SentenceRewardModel, strategies: Sequence[str]) -> dict[str, float]:
-        """Seconds a batch by each strategy, the best of three rounds; the first leaves far slower ones behind. The main
-        process's clock counts, so all agree."""
+        """Seconds a batch by each strategy, the best of three rounds; the first leaves far slower ones behind. On a CPU
+        they are this process's own, whatever else is running. The main process's clock counts, so all agree."""
         size, data = self.args.per_device_train_batch_size, cast(Any, self.train_dataset)
         shuffled = data if isinstance(data, IterableDataset) else data.shuffle(seed=self.args.seed, keep_in_memory=True)
         rows = list(shuffled.take(2 * size))
+        clock = time.process_time if self.args.device.type == "cpu" else time.perf_counter
         model.train()
 
         def once(strategy: str) -> float:
             use(core, strategy)
             batches = [Collator(strategy)(rows[start : start + size]) for start in range(0, len(rows), size)]
-            started = time.perf_counter()
+            started = clock()
             for batch in batches:
                 inputs = cast(Any, self._prepare_inputs(batch))
                 with self.compute_loss_context_manager():
@@ -226,7 +227,8 @@ class RewardTrainer(SafeTrainer):
                 if not self.is_deepspeed_enabled:  # its backward pass counts micro-steps
                     self.accelerator.backward(loss)
                 loss.item()  # waits for the device
-            return broadcast_object_list([(time.perf_counter() - started) / len(batches)])[0]
+                model.zero_grad()
+            return broadcast_object_list([(clock() - started) / len(batches)])[0]
 
         if self.args.device.type != "cpu":
             for name in strategies:
@@ -236,7 +238,6 @@ class RewardTrainer(SafeTrainer):
             close = [name for name in seconds if seconds[name] < 1.5 * min(seconds.values())]
             for name in close if len(close) > 1 else []:
                 seconds[name] = min(seconds[name], once(name))
-        model.zero_grad()
         return seconds
 
 
