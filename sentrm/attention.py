@@ -48,7 +48,9 @@ def block_mask(segments: Tensor) -> Any:
     def sees(batch: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
         return ((owner[query] == owner[key]) & (query >= key)) | (parent[query] == owner[key])
 
-    return create_block_mask(sees, None, None, len(owner), len(owner), device=str(owner.device))
+    size = len(owner)
+    # compiled, it never holds the (T, T) mask itself
+    return create_block_mask(sees, None, None, size, size, device=str(owner.device), _compile=owner.is_cuda)
 
 
 def masked(segments: Tensor, implementation: str, dtype: torch.dtype) -> dict[str, Any]:
@@ -58,12 +60,17 @@ def masked(segments: Tensor, implementation: str, dtype: torch.dtype) -> dict[st
         segments: (M, 2) in the row's order: tokens, and index of the parent segment or -1.
         implementation: of the backbone's attention.
         dtype: of the hidden states; an eager attention adds its mask.
+
+    Raises:
+        ValueError: for FlashAttention and a segment with a parent, which it cannot express.
     """
     if implementation == SEGMENTWISE:
         return {"attention_mask": None, "segments": segments.tolist()}
     if implementation == "flex_attention":
         return {"attention_mask": block_mask(segments)}
     if "flash" in implementation:
+        if (segments[:, 1] >= 0).any():
+            raise ValueError("FlashAttention cannot share a prompt between responses; read padded or packed batches.")
         ends = nn.functional.pad(segments[:, 0].cumsum(0), (1, 0)).int()  # (M + 1,)
         longest = int(segments[:, 0].max())
         lengths = {"cu_seq_lens_q": ends, "cu_seq_lens_k": ends, "max_length_q": longest, "max_length_k": longest}

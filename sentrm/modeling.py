@@ -81,6 +81,7 @@ class SentenceRewardModel(PreTrainedModel):
         name_or_path: str,
         *,
         dtype: torch.dtype = torch.float32,
+        dropout: bool = True,
         loading: dict[str, Any] | None = None,
         **config: Any,
     ) -> SentenceRewardModel:
@@ -89,6 +90,7 @@ class SentenceRewardModel(PreTrainedModel):
         Args:
             name_or_path: hub id or local folder of any causal transformer. A BERT-like encoder is made a decoder.
             dtype: of the backbone's weights.
+            dropout: False sets every dropout probability of the backbone to 0.
             loading: what else `AutoModel.from_pretrained` takes, e.g. attn_implementation or quantization_config.
             config: fields of `SentenceRewardConfig`.
 
@@ -100,6 +102,9 @@ class SentenceRewardModel(PreTrainedModel):
             raise SentrmError(f"{name_or_path} is an encoder-decoder; expected a causal (decoder-only) backbone.")
         if "is_decoder" in backbone_config.to_dict():
             backbone_config.is_decoder = True
+        for name, value in ({} if dropout else backbone_config.to_dict()).items():
+            if "drop" in name and isinstance(value, float):
+                setattr(backbone_config, name, 0.0)
         backbone = AutoModel.from_pretrained(name_or_path, config=backbone_config, dtype=dtype, **(loading or {}))
         check_causal(backbone, name_or_path)
         config["attn_implementation"] = backbone.config._attn_implementation  # or the outer configuration resets it
@@ -142,11 +147,12 @@ class SentenceRewardModel(PreTrainedModel):
         if rows is None:
             rows = torch.arange(len(boundaries), device=boundaries.device)  # (R,)
         with torch.autocast(states.device.type, enabled=False):
-            hidden = states[rows.unsqueeze(1), boundaries.clamp(min=0)].float()  # (R, S, H)
-            values = self.value_head(hidden).squeeze(-1) * mask  # (R, S)
+            hidden = states[rows.unsqueeze(1), boundaries.clamp(min=0)]  # (R, S, H)
+            hidden = hidden.to(self.value_head.weight.dtype)  # fp32, unless DeepSpeed keeps all weights in bf16
+            values = self.value_head(hidden).squeeze(-1).float() * mask  # (R, S)
             before = nn.functional.pad(values[:, :-1], (1, 0))  # (R, S) v_{i-1}, with v_{-1} = 0
             rewards = (values - before) * mask  # (R, S)
-            weights = self.aggregator(hidden, rewards, mask)  # (R, S)
+            weights = self.aggregator(hidden, rewards, mask).float()  # (R, S)
             contributions = weights * rewards  # (R, S)
             score = contributions.sum(1)  # (R,)
         return SentenceRewardOutput(score, values, rewards, weights, contributions, mask)

@@ -11,7 +11,7 @@ from typing import Any, overload
 import torch
 from transformers import PreTrainedTokenizerBase
 
-from .batching import STRATEGIES, Tokens, buckets, collate, tokens_read, usable
+from .batching import STRATEGIES, Tokens, buckets, collate, tokens_read, usable, use
 from .encoding import Encoded, Encoder
 from .errors import EncodingError, ModelLoadError, ScoringError
 from .loading import DTYPES, load_model, read_config, read_revision
@@ -212,6 +212,7 @@ class Scorer:
     @torch.inference_mode()
     def _forward(self, groups: list[list[Encoded]]) -> list[tuple[list[float], ...]]:
         """Values, rewards, weights and contributions of each sequence, (N + 1,) each, and its score, (1,)."""
+        use(self.model, self.batching)  # somebody else may have read the same model another way
         batch = collate([[_tokens(one) for one in group] for group in groups], self.batching)
         output = self.model(**{name: tensor.to(self.model.device) for name, tensor in batch.items()})
         columns = (output.values, output.rewards, output.weights, output.contributions)

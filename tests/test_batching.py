@@ -8,12 +8,13 @@ import pytest
 import torch
 from tiny import BACKBONES, VOCABULARY, WIDTH, tiny_model
 from torch.nn.functional import scaled_dot_product_attention
-from transformers import MambaConfig, MistralConfig
+from transformers import LlamaConfig, MambaConfig, MistralConfig
 
 from sentrm.attention import SEGMENTWISE, block_mask, dense_mask, masked
 from sentrm.batching import STRATEGIES, Tokens, buckets, collate, pack, tokens_read, usable, use
 from sentrm.configuration import SentenceRewardConfig
 from sentrm.modeling import SentenceRewardModel
+from sentrm.scoring import Scorer
 from training.trainer import Collator, bradley_terry
 
 
@@ -69,21 +70,18 @@ def test_values_and_gradients_are_those_of_single_sequences(architecture, strate
 
 @pytest.mark.parametrize("architecture", BACKBONES)
 def test_twenty_steps_end_with_the_same_weights(architecture):
-    """SGD's trajectory is as smooth as the gradients; Adam's is tested on whole runs."""
+    """By SGD, which follows the gradients as they are; Adam would divide rounding by itself where they are zero."""
     rows = []
     for seed in range(4):
         (group,) = made_up_groups(((5 + seed, (7, 4 + seed)),))
         labels = {"comparisons": [[0, 1]], "probability": [1.0], "margin": [0.0]}
         rows.append({"ids": [one.ids for one in group], "boundaries": [one.boundaries for one in group]} | labels)
-    ends = {}
-    for strategy in STRATEGIES:
-        model = tiny_model(architecture).train()
-        for module in model.modules():
-            if isinstance(module, torch.nn.Dropout):
-                module.p = 0.0
+    losses: dict[str, list[float]] = {strategy: [] for strategy in STRATEGIES}
+    weights = {}
+    for strategy, curve in losses.items():
+        model = tiny_model(architecture)
         use(model, strategy)
-        optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, eps=1e-3)
-        losses = []
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.02)
         for _ in range(20):
             batch = Collator(strategy)(rows)
             comparisons = batch.pop("comparisons")
@@ -94,11 +92,13 @@ def test_twenty_steps_end_with_the_same_weights(architecture):
             loss.backward()
             optimizer.step()
             optimizer.zero_grad()
-            losses.append(loss.item())
-        ends[strategy] = losses
-    assert ends["padded"][-1] < ends["padded"][0] - 0.1
+            curve.append(loss.item())
+        weights[strategy] = dict(model.named_parameters())
+    assert losses["padded"][-1] < losses["padded"][0] - 0.1
     for strategy in ("packed", "shared"):
-        assert ends[strategy] == pytest.approx(ends["padded"], abs=1e-4)
+        assert losses[strategy] == pytest.approx(losses["padded"], abs=1e-4)
+        for name, weight in weights[strategy].items():
+            torch.testing.assert_close(weight, weights["padded"][name], rtol=0, atol=1e-4)
 
 
 def test_who_sees_whom_in_every_form():
@@ -122,6 +122,40 @@ def test_who_sees_whom_in_every_form():
     flash = masked(packed, "flash_attention_2", torch.float32)
     assert flash["cu_seq_lens_q"].tolist() == [0, 17, 37, 41, 44, 61, 86]
     assert (flash["max_length_k"], flash["attention_mask"]) == (25, None)
+    with pytest.raises(ValueError, match="FlashAttention cannot share a prompt"):
+        masked(segments, "flash_attention_2", torch.float32)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="FlexAttention has no backward pass on a CPU")
+@pytest.mark.parametrize("strategy", ["packed", "shared"])
+def test_flex_attention_gives_the_same_values_and_gradients(strategy):
+    """Rows whose length is no multiple of its blocks of 128; its kernels need heads of 16."""
+    groups = made_up_groups(((150, (60, 77)), (31, (40,))))
+    ends = []
+    for way in ("padded", strategy):
+        torch.manual_seed(0)
+        config = LlamaConfig(**WIDTH | {"hidden_size": 32}, vocab_size=VOCABULARY)
+        model = SentenceRewardModel(SentenceRewardConfig(backbone_config=config)).cuda()
+        use(model, way)
+        batch = {name: tensor.cuda() for name, tensor in collate(groups, way).items()}
+        values = model(**batch).values
+        values.sin().sum().backward()
+        ends.append((model.backbone.config._attn_implementation, values, model.backbone.embed_tokens.weight.grad))
+    assert [one[0] for one in ends] == ["sdpa", "flex_attention"]
+    torch.testing.assert_close(ends[1][1], ends[0][1], rtol=0, atol=1e-4)
+    torch.testing.assert_close(ends[1][2], ends[0][2], rtol=0, atol=1e-3)
+
+
+def test_two_readers_of_one_model_do_not_disturb_each_other(tokenizer):
+    """Each sets the attention it needs, whoever read the model before."""
+    model = tiny_model()
+    shared, padded = (Scorer.from_model(model, tokenizer, name="x", batching=one) for one in ("shared", "padded"))
+    items = [("How do I boil an egg?", text) for text in ("Boil it. Then peel it.", "No!", "Wait. Look. Eat.")]
+    for one, other in zip(shared.score(items), padded.score(items), strict=True):
+        assert one.values == pytest.approx(other.values, abs=1e-5)
+    assert model.backbone.config._attn_implementation == model.own_attention
+    shared.score(items)
+    assert model.backbone.config._attn_implementation == SEGMENTWISE
 
 
 def test_tokens_that_each_strategy_reads():
@@ -164,6 +198,15 @@ def test_a_model_that_cannot_be_packed_is_found_out_and_padded(backbone, exact, 
         assert model.backbone.config._attn_implementation == model.own_attention
         assert len(said) == 2
         assert all("using padded" in line and "values change by" in line for line in said)
+
+
+@pytest.mark.parametrize("window", [16, 100])
+def test_a_window_is_found_also_where_rounding_hides_it(window, caplog):
+    backbone = MistralConfig(**WIDTH, vocab_size=VOCABULARY, num_key_value_heads=1, sliding_window=window)
+    model = SentenceRewardModel(SentenceRewardConfig(backbone_config=backbone)).to(torch.bfloat16)
+    assert usable(model, "shared", 128) == "padded"
+    assert f"an attention window of {window} tokens" in caplog.messages[-1]
+    assert usable(model, "shared", window) == "shared", "no sequence is longer than the window"
 
 
 @pytest.mark.parametrize("architecture", BACKBONES)

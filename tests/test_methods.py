@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 from tiny import BACKBONES
 from transformers import AutoConfig, AutoModel, PreTrainedTokenizerFast, Trainer
 
-from sentrm.batching import pad
+from sentrm.batching import Tokens, collate, use
 from sentrm.errors import SentrmError
 from sentrm.modeling import SentenceRewardModel
 from sentrm.scoring import Scorer
@@ -32,6 +32,7 @@ from training.model import (
     prepare_tokenizer,
 )
 from training.train import main
+from training.trainer import plain_model
 
 IDS = [[1, 5, 9, 30, 31, 400, 7, 8, 400], [1, 5, 9, 30, 31, 400, 12, 400, 3, 20, 400]]
 BOUNDARIES = [[5, 8], [5, 7, 10]]
@@ -63,11 +64,11 @@ def built(folder: Path, *flags: str) -> SentenceRewardModel | PeftModel:
     return build_model(config, prepare_tokenizer(config))
 
 
-def batch_of(model: torch.nn.Module) -> dict[str, torch.Tensor]:
-    """Two rows with the marker, the vocabulary's last token, at their boundaries."""
+def batch_of(model: torch.nn.Module, strategy: str = "padded") -> dict[str, torch.Tensor]:
+    """Two responses to one prompt with the marker, the vocabulary's last token, at their boundaries."""
     marker = model.get_input_embeddings().weight.shape[0] - 1
     ids = [[marker if token == 400 else token for token in row] for row in IDS]
-    return pad(ids, BOUNDARIES)
+    return collate([[Tokens(*one) for one in zip(ids, BOUNDARIES, strict=True)]], strategy)
 
 
 def loss_of(model: torch.nn.Module, batch: dict[str, torch.Tensor]) -> torch.Tensor:
@@ -133,9 +134,11 @@ def test_an_adapter_trains_itself_head_aggregator_and_marker_alone_and_merges_ex
 
 
 @pytest.mark.parametrize("flags", [[], LORA], ids=["full", "lora"])
+@pytest.mark.parametrize("strategy", ["padded", "shared"])
 @pytest.mark.parametrize("architecture", BACKBONES)
-def test_gradient_checkpointing_gives_the_same_gradients(backbones, architecture, flags):
+def test_gradient_checkpointing_gives_the_same_gradients(backbones, architecture, strategy, flags):
     model = built(backbones[architecture], *flags).train()
+    use(plain_model(model), strategy)
     calls = []
     layers = next(one for one in model.modules() if isinstance(one, torch.nn.ModuleList))
     inner = next(one for one in layers[0].modules() if isinstance(one, torch.nn.Linear))
@@ -145,13 +148,29 @@ def test_gradient_checkpointing_gives_the_same_gradients(backbones, architecture
         if checkpointing:
             model.activation_checkpointing_enable()  # what the Trainer calls
         calls.clear()
-        loss_of(model, batch_of(model)).backward()
+        loss_of(model, batch_of(model, strategy)).backward()
         assert len(calls) == 1 + checkpointing, "a checkpointed layer runs again in the backward pass"
         gradients.append({name: one.grad for name, one in model.named_parameters() if one.requires_grad})
         model.zero_grad()
     assert gradients[0].keys() == gradients[1].keys()
     for name, gradient in gradients[0].items():
         torch.testing.assert_close(gradients[1][name], gradient, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("architecture", BACKBONES)
+def test_without_dropout_two_passes_are_one(backbone_dir, architecture, tmp_path):
+    """Also where attention takes its probability from the configuration, not from a module."""
+    config = copy.deepcopy(BACKBONES[architecture])
+    for name, value in config.to_dict().items():
+        if "drop" in name and isinstance(value, float):
+            setattr(config, name, 0.5)
+    shutil.copytree(backbone_dir, tmp_path / "backbone")
+    config.vocab_size = AutoConfig.from_pretrained(backbone_dir).vocab_size
+    AutoModel.from_config(config).save_pretrained(tmp_path / "backbone")
+    model = built(tmp_path / "backbone").train()
+    assert torch.equal(model(**batch_of(model)).values, model(**batch_of(model)).values)
+    model = built(tmp_path / "backbone", "--disable_dropout", "false").train()
+    assert not torch.equal(model(**batch_of(model)).values, model(**batch_of(model)).values)
 
 
 def test_lora_reads_masks_of_four_dimensions_and_positions(backbones):

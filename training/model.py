@@ -79,6 +79,7 @@ def build_model(config: TrainConfig, tokenizer: PreTrainedTokenizerBase) -> Sent
         model = SentenceRewardModel.from_backbone(
             config.backbone,
             dtype=DTYPES[config.model_dtype],
+            dropout=not config.disable_dropout,
             loading=loading,
             aggregator=config.aggregator,
             boundary=config.boundary,
@@ -97,10 +98,6 @@ def build_model(config: TrainConfig, tokenizer: PreTrainedTokenizerBase) -> Sent
     if tokenizer.pad_token_id is not None:
         model.backbone.config.pad_token_id = tokenizer.pad_token_id
     model.config.backbone_config = model.backbone.config
-    if config.disable_dropout:
-        for module in model.modules():
-            if isinstance(module, nn.Dropout):
-                module.p = 0.0
     if config.use_liger_kernel:
         apply_liger_kernel(model.backbone, config.liger_kernel_config)
     if config.adapter == "none":

@@ -18,6 +18,7 @@ from torch.nn.functional import logsigmoid
 from transformers import EvalPrediction
 
 from sentrm.batching import STRATEGIES, Tokens, collate, tokens_read, usable, use
+from sentrm.errors import SentrmError
 from sentrm.modeling import SentenceRewardModel
 
 from .checkpoints import SafeTrainer
@@ -94,6 +95,11 @@ class RewardTrainer(SafeTrainer):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        if self.args.n_gpu > 1:
+            raise SentrmError(
+                f"this process sees {self.args.n_gpu} GPUs; expected one a process. Start it with: accelerate launch "
+                f"--config_file training/accelerate/ddp.yaml --num_processes {self.args.n_gpu} -m training.train …"
+            )
         self.batching: dict[str, Any] = {"strategy": self.args.batching}  # what the summary, metrics and card say of it
 
     def compute_loss(
@@ -105,6 +111,7 @@ class RewardTrainer(SafeTrainer):
     ) -> Any:
         comparisons, probability, margin = (inputs.pop(name) for name in ("comparisons", "probability", "margin"))
         tokens = inputs.pop("tokens")
+        use(plain_model(self.model), self.data_collator.strategy)  # a scorer of the same model may have changed it
         score = model(**inputs).score  # (R,)
         chosen, rejected = score[comparisons].unbind(-1)  # (P, C) each
         there = probability != ABSENT  # (P, C)
@@ -176,6 +183,11 @@ class RewardTrainer(SafeTrainer):
             self.counted, self.counted_since = {}, time.perf_counter()
         super().log(logs, start_time)
 
+    def _maybe_log_save_evaluate(self, *args: Any, **kwargs: Any) -> None:
+        super()._maybe_log_save_evaluate(*args, **kwargs)
+        if not self.counted:
+            self.counted_since = time.perf_counter()  # not counting evaluation and saving
+
     # Batching
 
     def _prepare_for_training(self, *args: Any, **kwargs: Any) -> tuple[nn.Module, Any]:
@@ -192,10 +204,15 @@ class RewardTrainer(SafeTrainer):
         Neither weights nor random state change. `model` is the one that is trained, with all its wrappers.
         """
         core = plain_model(self.model)
-        sharded = self.is_fsdp_enabled or self.is_deepspeed_enabled
-        how: Any = {"wrapped": model, "rounding": 0.02} if sharded else {}  # there bf16 is part of the wrapping
-        wanted = STRATEGIES if self.args.batching == "auto" else (self.args.batching,)
-        suited = [one for one in wanted if usable(core, one, self.args.max_length, **how) == one] or ["padded"]
+        how: dict[str, Any] = {}
+        if self.is_fsdp_enabled or self.is_deepspeed_enabled or "flash" in core.own_attention:
+            # The first two cannot be called without their wrapper, FlashAttention not in fp32.
+            how = {"wrapped": model, "rounding": 0.02 if self.args.bf16 or self.args.fp16 else None}
+        suited = ["padded"]
+        for one in STRATEGIES[1:] if self.args.batching == "auto" else [self.args.batching]:
+            if usable(core, one, self.args.max_length, **how) == "padded":
+                break  # what cannot be packed cannot share either
+            suited = [*(suited if self.args.batching == "auto" else []), one]
         choice = suited[0]
         if len(suited) > 1:
             with torch.random.fork_rng():
@@ -211,13 +228,16 @@ class RewardTrainer(SafeTrainer):
         """Seconds a batch by each strategy, the best of three rounds; the first leaves far slower ones behind. On a CPU
         they are this process's own, whatever else is running. The main process's clock counts, so all agree."""
         size, data = self.args.per_device_train_batch_size, cast(Any, self.train_dataset)
-        shuffled = data if isinstance(data, IterableDataset) else data.shuffle(seed=self.args.seed, keep_in_memory=True)
-        rows = list(shuffled.take(2 * size))
+        if isinstance(data, IterableDataset):
+            rows = list(data.take(2 * size))
+        else:  # a third and two thirds of the way through the epoch: lengths may be grouped, the longest first
+            order = list(cast(Any, self._get_train_sampler()))
+            rows = [data[i] for at in (len(order) // 3, 2 * len(order) // 3) for i in order[at : at + size]]
         clock = time.process_time if self.args.device.type == "cpu" else time.perf_counter
         model.train()
 
         def once(strategy: str) -> float:
-            use(core, strategy)
+            self.data_collator.strategy = strategy
             batches = [Collator(strategy)(rows[start : start + size]) for start in range(0, len(rows), size)]
             started = clock()
             for batch in batches:
