@@ -46,6 +46,12 @@ def read_margin(value: Any) -> float | None:
     return margin
 
 
+def read_label(fields: Mapping[str, Any]) -> dict[str, float | None]:
+    """Margin and probability. The data's margin is that of the preferred response: ours turns its sign with it."""
+    margin, probability = read_margin(fields["margin"]), read_probability(fields)
+    return {"margin": -abs(margin) if margin and probability < 0.5 else margin, "probability": probability}
+
+
 def read_probability(fields: Mapping[str, Any]) -> float:
     """What the columns probability, tie and label say; they must agree."""
     said = set()

@@ -67,7 +67,7 @@ def export_vllm(name_or_path: str | Path, out: str | Path) -> list[str]:
         ModelLoadError: if there is no such model.
         EncodingError: if its tokenizer lacks the marker, a chat template or character offsets.
     """
-    with written_aside(Path(out)) as folder:
+    with new_folder(Path(out)) as folder:
         model, tokenizer = load_model(name_or_path, read_config(name_or_path))
         classifier, head = token_classifier(model)
         markers = Encoder(tokenizer, model.config).markers
@@ -102,7 +102,7 @@ def export_remote_code(name_or_path: str | Path, out: str | Path) -> None:
         SentrmError: if `out` holds something or cannot be written.
         ModelLoadError: if there is no such model.
     """
-    with written_aside(Path(out)) as folder:
+    with new_folder(Path(out)) as folder:
         model, tokenizer = load_model(name_or_path, read_config(name_or_path))
         SentenceRewardConfig.register_for_auto_class()
         SentenceRewardModel.register_for_auto_class("AutoModel")
@@ -118,7 +118,7 @@ def export_remote_code(name_or_path: str | Path, out: str | Path) -> None:
 
 
 @contextmanager
-def written_aside(out: Path) -> Iterator[Path]:
+def new_folder(out: Path) -> Iterator[Path]:
     """A new folder that becomes `out` if the block ends well, and vanishes if it does not."""
     out = out.resolve()
     try:

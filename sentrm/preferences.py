@@ -32,8 +32,7 @@ from .columns import (
     TOKENS,
     TokenizedPair,
     is_number,
-    read_margin,
-    read_probability,
+    read_label,
     read_template_kwargs,
     read_text,
     read_tokens,
@@ -65,7 +64,7 @@ class PreferencePair:
     chosen: str
     rejected: str
     id: str = ""
-    margin: float | None = None  # how far chosen is ahead, in the data set's own unit
+    margin: float | None = None  # how far chosen is ahead, in the data set's own unit; below 0 where rejected is
     split_key: str = ""  # the prompt's text without context: rows that share it belong on one side of a split
     source: str = ""
     probability: float = 1.0  # that chosen is preferred: 0.5 is a tie
@@ -73,6 +72,7 @@ class PreferencePair:
     tools: tuple[dict[str, Any], ...] = ()  # JSON schemas for the chat template
     chat_template_kwargs: Mapping[str, Any] = field(default_factory=dict)  # what else the chat template is given
     tokens: TokenizedPair | None = None  # of a pre-tokenised row, whose texts may be empty
+    implicit_prompt: bool = False  # the prompt is what both begin with, so words the responses share are part of it
 
 
 @dataclass(frozen=True)
@@ -193,8 +193,9 @@ def _pairs(record: Any, row: int, names: Mapping[str, str], *, has_prompt: bool)
             name: fields[name] if isinstance(fields[name], str) else "" for name in ("prompt", "chosen", "rejected")
         }
         key = texts["prompt"] or " ".join(map(str, tokens.ids[0][: tokens.boundaries[0][0] + 1]))
-        label: dict[str, Any] = {"margin": read_margin(fields["margin"]), "probability": read_probability(fields)}
-        return [PreferencePair(**texts, **common, **label, tokens=tokens, split_key=key)]
+        implicit = not texts["prompt"] and fields["chosen_boundaries"] is None
+        label: dict[str, Any] = read_label(fields)
+        return [PreferencePair(**texts, **common, **label, tokens=tokens, split_key=key, implicit_prompt=implicit)]
     if fields["winner"] is not None and fields["chosen"] is None:
         fields |= read_winner(fields["response_a"], fields["response_b"], fields["winner"])
     if fields["responses"] is not None and fields["chosen"] is None:
@@ -203,8 +204,9 @@ def _pairs(record: Any, row: int, names: Mapping[str, str], *, has_prompt: bool)
         if fields[name] is None:
             raise BadRow(f"has no {names[name]!r} (columns: {', '.join(record)})")
     prompt, chosen, rejected = read_texts(fields["prompt"], fields["chosen"], fields["rejected"], has_prompt)
-    label = {"margin": read_margin(fields["margin"]), "probability": read_probability(fields)}
-    return [PreferencePair(**_prompt(fields, prompt), chosen=chosen, rejected=rejected, **common, **label)]
+    common |= read_label(fields)
+    common["implicit_prompt"] = fields["prompt"] is None and isinstance(prompt, str)
+    return [PreferencePair(**_prompt(fields, prompt), chosen=chosen, rejected=rejected, **common)]
 
 
 def _prompt(fields: Mapping[str, Any], prompt: Prompt) -> dict[str, Any]:

@@ -95,7 +95,7 @@ class Scorer:
         config = model.config
         own = SegmenterSpec.from_dict(config.segmenter)
         asked = SegmenterSpec.parse(segmenter) if segmenter else own
-        loaded = load_segmenter(asked, tokenizer)
+        loaded = load_segmenter(asked, tokenizer, model.device)
         if batching not in STRATEGIES:
             raise ModelLoadError(f"batching is {batching!r}; expected one of {', '.join(STRATEGIES)}.")
         on_cpu = model.device.type == "cpu"  # small batches cost a CPU nothing and hold less padding

@@ -28,6 +28,7 @@ from .results import Span
 from .structure import structure
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
     from transformers import PreTrainedTokenizerBase
 
@@ -247,11 +248,11 @@ class EntropySegmenter(Segmenter):
     next-token distribution, in nats, is above the threshold (Yin et al., arXiv 2501.02790).
 
     The language model reads the response alone, so its first entropies are those of a text without its prompt.
-    It runs in float32 on the accelerator, if there is one. A text longer than its context (or than 2,048 tokens) is
-    read in windows that overlap by half.
+    It runs in float32 on `device`; without one on the accelerator, if there is one. A text longer than its context (or
+    than 2,048 tokens) is read in windows that overlap by half.
     """
 
-    def __init__(self, spec: SegmenterSpec) -> None:
+    def __init__(self, spec: SegmenterSpec, device: torch.device | str | None = None) -> None:
         self.spec = spec
         try:
             import torch  # here, as `rules` needs neither
@@ -270,7 +271,7 @@ class EntropySegmenter(Segmenter):
                 raise TypeError(f"its {self._model.config.model_type!r} model is not causal: a token sees later ones")
             self._window = min(2048, self._model.config.get_text_config().max_position_embeddings)
             weights = _digest(self._model.state_dict())
-            self._model.to(torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu"))
+            self._model.to(device or torch.accelerator.current_accelerator(check_available=True) or "cpu")
         except Exception as error:  # hub, tokenizers, safetensors and torch each raise their own
             raise SegmenterError(
                 f"cannot load segmenter {str(spec)!r}: {type(error).__name__}: {error}\n"
@@ -322,13 +323,21 @@ _BACKENDS: dict[str, Callable[..., Segmenter]] = {
 }
 
 
-def load_segmenter(spec: SegmenterSpec | str, tokenizer: PreTrainedTokenizerBase | None = None) -> Segmenter:
+def load_segmenter(
+    spec: SegmenterSpec | str,
+    tokenizer: PreTrainedTokenizerBase | None = None,
+    device: torch.device | str | None = None,
+) -> Segmenter:
     """The segmenter a specification asks for, and no other; `tokens` needs the reward model's tokenizer.
+
+    The language model of `entropy` runs on `device`, or on the accelerator; the others run where they always do.
 
     Raises:
         SegmenterError: where it cannot be had.
     """
     spec = SegmenterSpec.parse(spec) if isinstance(spec, str) else spec
+    if spec.backend == "entropy":
+        return EntropySegmenter(spec, device)
     return TokenSegmenter(spec, tokenizer) if spec.backend == "tokens" else _BACKENDS[spec.backend](spec)
 
 

@@ -185,6 +185,12 @@ def test_the_language_model_is_named_by_its_weights(entropy: Segmenter, lm_folde
     assert load_segmenter(f"entropy:{tmp_path}/copy@2.7").revision != entropy.revision
 
 
+def test_the_language_model_runs_where_it_is_told(lm_folder: Path) -> None:
+    assert cut("One two.", load_segmenter(f"entropy:{lm_folder}@2.7", device="cpu"))
+    with pytest.raises(SegmenterError, match=r"cannot load segmenter 'entropy:.*(?i:cuda|device)"):
+        load_segmenter(f"entropy:{lm_folder}@2.7", device="cuda:99")
+
+
 def test_a_model_that_is_no_causal_language_model_is_refused(
     tokenizer: PreTrainedTokenizerFast, backbone_dir: Path, tmp_path: Path
 ) -> None:

@@ -163,6 +163,25 @@ def test_ranked_responses_are_one_row_that_holds_each_once(encoder, tmp_path):
     assert ranked["length"] == sum(map(len, ranked["ids"]))
 
 
+def test_a_ranked_response_is_not_compared_with_itself(encoder, tmp_path):
+    rows = [
+        {"prompt": "How?", "responses": ["Boil it.", "No.", "Boil it."], "ranks": [1, 2, 3]},
+        {"prompt": "Why?", "responses": ["No.", "No."], "ranks": [1, 2]},
+        {"prompt": "Eggs?", "responses": ["Yes.", "No."], "ranks": [1, 2]},
+    ]
+    pairs = load_preferences(tmp_path / write(tmp_path / "ranked.jsonl", rows)).pairs
+    dataset, kept, counts = encode_pairs(pairs, RULES, encoder)
+    assert dataset["comparisons"][:] == [[[0, 1], [1, 0]], [[0, 1]]]
+    assert [len(one) for one in dataset["probability"]] == [2, 1]
+    assert [(pair.chosen, pair.rejected) for pair in kept] == [
+        ("Boil it.", "No."),
+        ("No.", "Boil it."),
+        ("Yes.", "No."),
+    ]
+    assert dataset[1]["ids"][0] == encoder.encode("Eggs?", "Yes.", RULES.spans(["Yes."])[0]).ids
+    assert counts == dict.fromkeys(COUNTS, 0) | {"pairs_of_equal_responses": 2}
+
+
 def test_a_capped_ranked_source_keeps_whole_rows(tmp_path):
     rows = [{"prompt": f"Boil {i}?", "responses": ["a", "b", "c"], "scores": [1, 2, 3]} for i in range(40)]
     file = write(tmp_path / "ranked.jsonl", rows)
@@ -221,7 +240,7 @@ def test_pairs_that_cannot_be_encoded_are_counted_and_named(encoder, tokenizer, 
         dataset, kept, counts = encode_pairs(pairs, RULES, strict)
         assert [pair.id for pair in kept] == ["one", "long", "cut"]
         assert len(dataset) == 3
-        assert list(counts.values()) == [1, 1, 1, 2]
+        assert list(counts.values()) == [1, 1, 0, 1, 2]
         printed = capsys.readouterr().out
         assert "pair huge left out: the first sentence has" in printed
         assert "pair refused left out: the chat template refuses this prompt: bad words" in printed

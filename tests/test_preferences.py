@@ -165,6 +165,23 @@ def test_margin(load_one, margin, expected):
     assert load_one({**ROW, "margin": margin}).margin == expected
 
 
+@pytest.mark.parametrize("label", [{"label": "rejected"}, {"probability": 0.2}])
+def test_a_margin_is_the_preferred_ones(load_one, label):
+    assert load_one({**ROW, "margin": 2, **label}).margin == -2
+    assert load_one({**ROW, "margin": -2, **label}).margin == -2  # signed already
+    assert load_one({"chosen_ids": [1, 2], "rejected_ids": [1, 3], "margin": 2, **label}).margin == -2
+
+
+def test_a_pair_says_that_its_prompt_is_implicit(load_one):
+    text = {"chosen": "The sky is blue.", "rejected": "The sky is green."}
+    ids = {"chosen_ids": [1, 2, 3], "rejected_ids": [1, 2, 4]}
+    known = {"chosen_boundaries": [0, 2], "rejected_boundaries": [0, 2]}
+    talk = {name: [*HI, assistant(name)] for name in ("chosen", "rejected")}
+    assert [load_one(row).implicit_prompt for row in (text, ids)] == [True, True]
+    others = (ROW, talk, {**ids, **known}, {**ids, "prompt": "Hi"})
+    assert [load_one(row).implicit_prompt for row in others] == [False] * 4
+
+
 @pytest.mark.parametrize("margin", [math.nan, math.inf, -math.inf, 10**400, "wide", "nan", True, [1]])
 def test_margin_that_is_no_finite_number(load, margin):
     (problem,) = load({**ROW, "margin": margin}).problems

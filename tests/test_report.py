@@ -259,10 +259,20 @@ def printed(what: object) -> str:
     return captured.get()
 
 
+PAIR = PreferencePair("p", "a", "b")
+
+
+@pytest.mark.parametrize(("probability", "verdict"), [(1.0, "wrong"), (0.8, "wrong"), (0.5, "a tie"), (0.0, "right")])
+def test_the_sample_table_knows_which_response_is_preferred(probability, verdict):
+    scored = [pair(0.0, 1.0)]
+    text = printed(sample_table(scored, 1, [PreferencePair("p", "a", "b", probability=probability)]))
+    assert f"margin −1.00, {verdict} ·" in text
+
+
 def test_the_sample_table_prints_each_sentence_once():
     sentences = ["Boil it. ", "[red]Then[/red] peel\nit.", " Wait\x1b[31m."]
     scored = [ScoredPair("s:1", response(sentences, [0.0, 1.0, 0.5, 2.0], "Eggs?"), response(["No."], [0.0, 2.0]))]
-    text = printed(sample_table(scored, 200))
+    text = printed(sample_table(scored, 200, [PAIR]))
     lines = [" ".join(line.split()) for line in text.splitlines()]
     for line in ("+1.00 Boil it.", "−0.50 [red]Then[/red] peel it.", "+1.50 Wait␛[31m.", "+2.00 No."):
         assert lines.count(line) == 1, line
@@ -271,10 +281,10 @@ def test_the_sample_table_prints_each_sentence_once():
     assert "\x1b" not in text
     console = Console(width=160, force_terminal=True, color_system="truecolor")
     with console.capture() as captured:
-        console.print(sample_table(scored, 200))
+        console.print(sample_table(scored, 200, [PAIR]))
     assert "48;2;" in captured.get()  # a background colour
     running = ScoredPair("s:1", *[response(["Old ", "eggs."], [0, 1, 2], segmenter="tokens")] * 2)
-    assert printed(sample_table([running], 1)).count("Old eggs.") == 2  # chosen and rejected
+    assert printed(sample_table([running], 1, [PAIR])).count("Old eggs.") == 2  # chosen and rejected
 
 
 def test_the_held_out_table_shows_every_source_and_system():
@@ -383,10 +393,15 @@ def test_the_summary_and_the_card_count_what_was_left_out(train_flags, tmp_path,
     shown = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
     every, head = sum(p.numel() for p in model.parameters()), 16 + 1  # the value head: 16 weights and a bias
     assert f"parameters {every:,}, trained {head} ({head / every:.1%})" in shown
-    assert "steps 50 of 24 pairs (8 x 3 x 1: device batch, accumulation, processes)" in shown
+    assert "steps 50 of 24 rows (8 x 3 x 1: device batch, accumulation, processes)" in shown
     for line in ("eggs 1,200 7 1,000 193", "pairs too long 3 1", "sequences with cut prompt 40 2"):
         assert line in shown, line
     assert "padding share 12.5%" in shown
+    for name in ("bf16", "fp16"):  # fp16 is refused on a CPU where the config is made
+        config.bf16, config.fp16 = name == "bf16", name == "fp16"
+        Summary(counts, splits, batching).on_train_begin(config, state, TrainerControl(), model=model)
+        assert re.search(rf"precision +{name}\b", capsys.readouterr().out)
+    config.fp16 = False
     state.is_world_process_zero = False
     Summary(counts, splits, batching).on_train_begin(config, state, TrainerControl(), model=model)
     assert capsys.readouterr().out == ""  # not the main process

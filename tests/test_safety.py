@@ -13,12 +13,27 @@ from pathlib import Path
 
 import pytest
 import torch
+from datasets import Dataset, IterableDataset
 from processes import finish, flag_list, log_history, start, start_two, when
 from safetensors.torch import load_file
+from tiny import tiny_model
 
 from sentrm.errors import SentrmError
-from training.checkpoints import PARTIAL, RUN, EpochOrder, check_same_run, mean_loss, written_aside
-from training.data import is_held_out
+from sentrm.preferences import PreferencePair
+from training.checkpoints import (
+    OLD,
+    PARTIAL,
+    READY,
+    RUN,
+    EpochOrder,
+    check_same_run,
+    mean_loss,
+    remove_partial,
+    run_identity,
+    written_aside,
+)
+from training.config import parse
+from training.data import content_of, is_held_out
 from training.train import main
 
 
@@ -161,6 +176,41 @@ def test_files_written_aside_replace_others_together_or_not_at_all(tmp_path):
     assert {file.name for file in tmp_path.iterdir()} == {"config.json", "adapter"}
 
 
+def test_the_next_start_ends_what_a_kill_between_two_renames_left(tmp_path, monkeypatch):
+    (tmp_path / "adapter").mkdir()
+    (tmp_path / "adapter" / "weights").write_text("old")
+    (tmp_path / "model").write_text("old")
+    replace = os.replace
+
+    def kill(aside: Path, final: Path) -> None:
+        if final.name == killed_at:
+            raise KeyboardInterrupt
+        replace(aside, final)
+
+    def write() -> None:
+        with written_aside(tmp_path, 0) as aside:
+            (aside / "adapter").mkdir()
+            for name in ("adapter/weights", "config", "model"):
+                (aside / name).write_text(killed_at)
+
+    for killed_at in ("adapter", "config", "model"):
+        with monkeypatch.context() as patched:
+            patched.setattr(os, "replace", kill)
+            with pytest.raises(KeyboardInterrupt):
+                write()
+        assert (tmp_path / PARTIAL / READY / killed_at).exists()
+        remove_partial(tmp_path)
+        assert {file.name for file in tmp_path.iterdir()} == {"adapter", "config", "model"}
+        for name in ("adapter/weights", "config", "model"):
+            assert (tmp_path / name).read_text() == killed_at
+
+    (tmp_path / PARTIAL / f"{OLD}checkpoint-3").mkdir(parents=True)  # killed before checkpoint-3 was replaced
+    (tmp_path / PARTIAL / f"{OLD}adapter").mkdir()  # and after the adapter was
+    remove_partial(tmp_path)
+    assert {file.name for file in tmp_path.iterdir()} == {"adapter", "config", "model", "checkpoint-3"}
+    assert (tmp_path / "adapter" / "weights").exists()
+
+
 @pytest.mark.slow
 def test_a_loss_that_is_no_number_stops_before_a_weight_moves(flags, tmp_path):
     """After the first step the weights are as large as floats can be, so the second has no loss."""
@@ -218,6 +268,40 @@ def test_another_run_is_refused(flags, unbroken, backbone_dir, tmp_path, capsys)
     (output / "checkpoint-15" / RUN).unlink()
     with pytest.raises(SentrmError, match=r"holds no run\.json"):
         check_same_run(output / "checkpoint-15", {})
+
+
+def test_a_checkpoint_without_an_optimizer_is_refused(tmp_path):
+    (tmp_path / RUN).write_text('{"seed": 3}')
+    with pytest.raises(SentrmError, match=r"no state of the optimizer.*--save_only_model"):
+        check_same_run(tmp_path, {"seed": 3})
+    (tmp_path / "optimizer_0").mkdir()  # FSDP's, sharded
+    assert check_same_run(tmp_path, {"seed": 3}) == {"seed": 3}
+
+
+def test_other_data_or_another_loss_are_another_run(flags, tokenizer, tmp_path):
+    pairs = [PreferencePair("p", "good", "bad"), PreferencePair("q", "yes", "no")]
+    flipped = [PreferencePair("p", "bad", "good"), PreferencePair("q", "yes", "no")]
+    rows, stream = Dataset.from_dict({"length": [7, 6]}), IterableDataset.from_generator(lambda: iter(()))
+
+    def identity(*more: str, pairs: list[PreferencePair] = pairs, rows: Dataset | IterableDataset = rows) -> dict:
+        config = parse([*flags, "--output", str(tmp_path), *more])
+        run = run_identity(config, tiny_model().config, tokenizer, rows, pairs if rows is not stream else [])
+        assert json.loads(json.dumps(run)) == run
+        return run
+
+    def differing(*more: str, **given: object) -> set[str]:
+        one, other = identity(*more, **given), identity(**({"rows": stream} if "rows" in given else {}))
+        return {name for name in one.keys() | other.keys() if one.get(name) != other.get(name)}
+
+    assert differing() == set()
+    assert content_of(pairs[:1]) != content_of(flipped[:1])
+    assert differing(pairs=flipped) == {"data_digest"}
+    assert differing("--label_smoothing_factor", "0.1", "--learning_rate", "0.02", "--data_seed", "5", "--bf16") == {
+        *("label_smoothing_factor", "learning_rate", "data_seed", "bf16")
+    }
+    assert differing("--adapter", "lora", "--lora_alpha", "64") == {"adapter", "lora_alpha"}
+    assert differing("--streaming", "--data", "other.jsonl", rows=stream) == {"sources"}
+    assert differing("--streaming", "--prompt_column", "question", rows=stream) == {"columns"}
 
 
 def test_the_order_is_a_function_of_seed_and_epoch():

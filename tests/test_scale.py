@@ -29,7 +29,7 @@ def flags(backbone_dir: Path, pairs_file: Path, tmp_path_factory: pytest.TempPat
     held_out = [row for row in rows if is_held_out(row["prompt"])]
     trained = [row for row in rows if not is_held_out(row["prompt"])]
     data = tmp_path_factory.mktemp("data") / "eggs.jsonl"
-    data.write_text("\n".join(map(json.dumps, trained[:104] + held_out)))
+    data.write_text("\n".join(map(json.dumps, [*trained[:104], *held_out, {"prompt": "without responses"}])))
     return flag_list(
         backbone=backbone_dir,
         data=data,
@@ -113,6 +113,19 @@ def test_accelerate_launch_starts_the_processes_of_these_tests():
 
 
 @pytest.mark.slow
+def test_shards_compute_in_bf16_what_a_whole_model_does(flags, tmp_path):
+    """The backbone alone is in bf16. A head in bf16, or a backbone in fp32, is ten times as far away."""
+    flags = [*flags, *flag_list(bf16=True, max_steps=1, save_steps=1)]
+    one = [*flags, *flag_list(per_device_train_batch_size=8, output=tmp_path / "one")]
+    assert finish(start(one, tmp_path / "log")) == [0], (tmp_path / "log").read_text()[-3000:]
+    two = [*flags, *flag_list(per_device_train_batch_size=4, output=tmp_path / "two")]
+    assert finish(*start_two("fsdp2.yaml", two, tmp_path)) == [0, 0], (tmp_path / "0.log").read_text()[-3000:]
+    logs = [log_history(tmp_path / name)[0] for name in ("one", "two")]
+    for name in ("loss", "margin", "reward"):
+        assert logs[0][name] == pytest.approx(logs[1][name], abs=2e-5), name
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("config_file", ["ddp.yaml", "fsdp2.yaml"])
 def test_two_processes_are_one_with_twice_the_batch(config_file, flags, alone, tmp_path):
     output = tmp_path / "model"
@@ -120,7 +133,7 @@ def test_two_processes_are_one_with_twice_the_batch(config_file, flags, alone, t
     codes = finish(*start_two(config_file, two, tmp_path))
     main_log, other_log = ((tmp_path / f"{rank}.log").read_text() for rank in (0, 1))
     assert codes == [0, 0], main_log[-3000:]
-    for word in ("'loss'", "'eval_loss'", "segmenting and encoding"):
+    for word in ("'loss'", "'eval_loss'", "segmenting and encoding", "left out: has no 'chosen'"):
         assert word in main_log
         assert word not in other_log
     sharded = list(output.glob("checkpoint-*/pytorch_model_fsdp.bin"))

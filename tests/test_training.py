@@ -14,13 +14,15 @@ import yaml
 from safetensors.torch import load_file
 from transformers import LlamaModel
 
+from sentrm.columns import TokenizedPair
 from sentrm.errors import SentrmError
-from sentrm.preferences import load_preferences
+from sentrm.preferences import PreferencePair, load_preferences
 from sentrm.scoring import Scorer
 from training.config import parse
-from training.data import DataSource, is_held_out
+from training.data import DataSource, SourceCount, is_held_out
 from training.metrics import accuracy, expected_calibration_error, interval, report, resampled_accuracies
-from training.train import main
+from training.model_card import model_card
+from training.train import longer_by, main
 from training.trainer import Collator, bradley_terry
 
 ROOT = Path(__file__).parents[1]
@@ -117,6 +119,64 @@ def test_flags_win_over_the_recipe_and_mistakes_are_told(tmp_path, train_flags):
             parse([*train_flags, "--output", "o", f"--{flag}", value])
 
 
+def test_flags_without_effect_and_names_that_are_taken_are_refused(train_flags):
+    def refused(*flags: str) -> str:
+        with pytest.raises(SentrmError) as error:
+            parse([*train_flags, "--output", "runs/ours", *flags])
+        return str(error.value)
+
+    assert "--eval_pairs has no effect without --streaming" in refused("--eval_pairs", "7")
+    assert "--shuffle_buffer has no effect without" in refused("--shuffle_buffer", "7")
+    stream = ("--streaming", "--max_steps", "3")
+    assert "--encoding_processes has no effect with --streaming" in refused(*stream, "--encoding_processes", "7")
+    assert "leave --dataloader_num_workers out" in refused(*stream, "--dataloader_num_workers", "1")
+    assert "hf upload" in refused("--push_to_hub")
+    for name in ("ours", "always longer", "always shorter", ""):
+        assert "with a NAME other than ours, always longer" in refused("--compare", f"{name}=folder")
+    assert "other than ours, always longer, always shorter, a." in refused("--compare", "a=folder", "a=folder")
+
+
+def test_a_split_is_for_all_sources_that_name_none(tmp_path):
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text("backbone: b\ndata: [{path: a}, {path: b, split: test}, c]\n")
+    config = parse(["--recipe", str(recipe), "--output", "o", "--split", "validation"])
+    assert [one.split for one in config.sources] == ["validation", "test", "validation"]
+
+
+def test_a_run_is_called_by_the_precision_it_has(train_flags):
+    def precision(*flags: str) -> str:
+        return parse([*train_flags, "--output", "o", *flags]).precision
+
+    assert (precision(), precision("--bf16")) == ("fp32", "bf16")
+    config = parse([*train_flags, "--output", "o"])
+    config.fp16 = True  # parsing it needs a GPU
+    assert config.precision == "fp16"
+    assert precision("--model_dtype", "bfloat16") == "bf16, the backbone's weights too"
+
+
+def test_the_length_of_rows_without_text_is_in_tokens():
+    tokens = TokenizedPair(([1, 2, 3], [1, 2, 3, 4, 5]), ([0, 2], [0, 4]))
+    assert longer_by(PreferencePair("", "", "", tokens=tokens)) == -2
+    assert longer_by(PreferencePair("p", "abcd", "abc", tokens=tokens)) == 1
+    assert longer_by(PreferencePair("p", "a", "bcd")) == -2
+
+
+def test_the_card_says_rows_where_rows_are_meant(train_flags):
+    from_file = parse([*train_flags, "--output", "ours"])
+    stream = parse([*train_flags, "--output", "ours", "--streaming", "--max_steps", "4"])
+    figures = {"pairs": 1, "prompts": 1, "accuracy": 1.0}
+    metrics = {"command": "", "median_reward": 0.0, "held_out": {"ours": {"all": figures}}, "held_out_truncation": {}}
+    metrics |= {"steps": 4, "train_loss": 0.5, "train_seconds": 60, "train_rows": 32, "train_pairs": 32}
+    counts = [SourceCount(DataSource("eggs.jsonl"), 1200, 7, 1000, 193)]
+    pairs = model_card(from_file, counts, metrics)
+    assert "32 pairs, 3 epochs, 4 steps of 8 pairs" in pairs
+    ranked = model_card(from_file, counts, metrics | {"train_pairs": 96})
+    assert "96 pairs in 32 rows, 3 epochs, 4 steps of 8 rows" in ranked
+    streamed = model_card(stream, counts, metrics)
+    assert "32 rows of a stream, 4 steps of 8 rows" in streamed
+    assert "| read for training |" in streamed
+
+
 def test_the_bundled_models_recipe_trains_on_no_evaluation_set():
     recipe = yaml.safe_load((ROOT / "training/recipes/demo.yaml").read_text())
     names = {source["path"].split(".")[0] for source in recipe["data"]}
@@ -195,7 +255,7 @@ def test_resuming_gives_the_weights_of_the_unbroken_run(trained, train_flags, tm
     assert "holds no checkpoint" in capsys.readouterr().err
 
 
-def test_a_run_that_cannot_start_says_why(train_flags, tmp_path, capsys):
+def test_a_run_that_cannot_start_says_why(train_flags, pairs_file, tmp_path, capsys):
     few = tmp_path / "few.jsonl"
     few.write_text('{"prompt": "p", "chosen": "a", "rejected": "b"}\n')
     flags = [*train_flags, "--output", str(tmp_path / "out")]
@@ -205,6 +265,14 @@ def test_a_run_that_cannot_start_says_why(train_flags, tmp_path, capsys):
     assert "the backbone has 512 positions" in capsys.readouterr().err
     assert main([*flags, "--use_margin"]) == 2
     assert "no pair has a margin" in capsys.readouterr().err
+    pairs = [json.loads(line) for line in pairs_file.read_text().splitlines()]
+    tied = tmp_path / "tied.jsonl"
+    tied.write_text("\n".join(json.dumps(row | {"tie": is_held_out(row["prompt"])}) for row in pairs))
+    assert main([*flags, "--data", str(tied)]) == 2
+    assert "every held-out pair is a tie" in capsys.readouterr().err
+    assert main([*flags, "--compare", f"x={tmp_path / 'nowhere'}"]) == 2
+    assert "nowhere is no local folder" in capsys.readouterr().err
+    assert not list(tmp_path.glob("out/checkpoint-*"))
     assert main([*flags, "--backbone", str(tmp_path / "none")]) == 2
     assert "does not load" in capsys.readouterr().err
 
@@ -223,6 +291,20 @@ def test_a_run_with_every_switch_on(train_flags, pairs_file, trained, tmp_path, 
     earlier = json.loads((trained / "metrics.json").read_text())["held_out"]["eggs-model"]
     assert metrics["held_out"]["first"]["all"] == earlier["all"]
     assert load_file(tmp_path / "out" / "model.safetensors")["backbone.norm.weight"].dtype == torch.bfloat16
+
+
+@pytest.mark.slow
+def test_a_short_run_on_a_stream_counts_what_it_trained_on(train_flags, pairs_file, tmp_path, capsys):
+    rows = [json.loads(line) | {"margin": 0.5} for line in pairs_file.read_text().splitlines()]
+    (tmp_path / "pairs.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    flags = [*train_flags, "--data", str(tmp_path / "pairs.jsonl"), "--streaming", "--max_steps", "2"]
+    assert main([*flags, "--save_strategy", "no", "--output", str(tmp_path / "out")]) == 0
+    metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert (metrics["steps"], metrics["train_rows"]) == (2, 16)
+    assert 0 < metrics["train_loss"] < 2, "logged at the end, though --logging_steps is 10"
+    assert "pairs have a margin, which the loss leaves out; pass --use_margin" in capsys.readouterr().out
+    assert main([*flags, "--data", str(pairs_file), "--use_margin", "--output", str(tmp_path / "none")]) == 2
+    assert "no pair has a margin" in capsys.readouterr().err
 
 
 @pytest.mark.slow

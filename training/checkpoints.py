@@ -9,12 +9,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -22,6 +24,7 @@ import torch
 from datasets import Dataset, IterableDataset
 from safetensors import SafetensorError
 from torch import Tensor, nn
+from torch.distributed.fsdp import MixedPrecisionPolicy
 from torch.utils.data import Sampler
 from transformers import PreTrainedConfig, PreTrainedTokenizerBase, Trainer
 from transformers.trainer_pt_utils import AcceleratorConfig, get_length_grouped_indices
@@ -29,12 +32,24 @@ from transformers.trainer_utils import get_last_checkpoint, sort_checkpoints
 
 from sentrm.configuration import SentenceRewardConfig
 from sentrm.errors import SentrmError
+from sentrm.preferences import PreferencePair
+
+from .data import content_of
 
 if TYPE_CHECKING:
     from .config import TrainConfig
 
 PARTIAL = ".partial"  # in the output folder: what is being written, and what is being deleted
+READY = "ready"  # in there: files that are whole, and are being given their places
+OLD = "old "  # in there: begins the name of what stood in such a place
 RUN = "run.json"  # in a checkpoint: `run_identity`
+# Flags that decide how weights move, beside those that decide what the model and a step's rows are.
+MOVES = (
+    *("learning_rate", "head_learning_rate", "lr_scheduler_type", "warmup_steps", "weight_decay", "max_grad_norm"),
+    *("optim", "adam_beta1", "adam_beta2", "adam_epsilon", "label_smoothing_factor", "use_margin"),
+    *("center_rewards_coefficient", "disable_dropout", "bf16", "fp16", "model_dtype"),
+    *("adapter", "lora_rank", "lora_alpha", "lora_dropout", "lora_targets", "seed", "data_seed"),
+)
 STATE = "trainer_state.json"
 
 
@@ -79,6 +94,15 @@ class SafeTrainer(Trainer):
                 f"more; this run has {self.args.world_size} on {self.args.device}. Launch it with "
                 "training/accelerate/ddp.yaml, or without accelerate."
             )
+        if self.accelerator.is_fsdp2:
+            # accelerate would keep head and aggregator in bf16, too. Autocast casts what may be, as without sharding.
+            cast(Any, self.accelerator.state.fsdp_plugin).mixed_precision_policy = MixedPrecisionPolicy()
+
+    def _prepare_for_training(self, *args: Any, **kwargs: Any) -> tuple[nn.Module, Any]:
+        model, loader = super()._prepare_for_training(*args, **kwargs)
+        if self.accelerator.is_fsdp2:  # accelerate wraps the forward pass of all models but these
+            model.forward = self.accelerator.autocast()(model.forward)
+        return model, loader
 
     # Checkpoints
 
@@ -109,11 +133,6 @@ class SafeTrainer(Trainer):
                 publish(aside, output / name)
                 self._rotate(output, output / name)
         self.accelerator.wait_for_everyone()
-        if self.args.push_to_hub:
-            super()._push_from_checkpoint(str(output / name))
-
-    def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
-        """Nothing: the Trainer calls this while the checkpoint is still aside."""
 
     def _rotate(self, output: Path, newest: Path) -> None:
         """Delete the oldest checkpoints beyond `save_total_limit`, never the newest or the best."""
@@ -128,6 +147,7 @@ class SafeTrainer(Trainer):
     def _maybe_log_save_evaluate(self, *args: Any, **kwargs: Any) -> None:
         # A checkpoint does not hold the sum of losses since the last log, so both fall on the same step.
         self.control.should_log |= self.control.should_save or self.control.should_evaluate
+        self.control.should_log |= self.control.should_training_stop  # or the last steps' losses are never logged
         super()._maybe_log_save_evaluate(*args, **kwargs)
 
     # Order
@@ -195,25 +215,44 @@ def run_identity(
     model: SentenceRewardConfig,
     tokenizer: PreTrainedTokenizerBase,
     dataset: Dataset | IterableDataset,
+    pairs: Sequence[PreferencePair],
 ) -> dict[str, Any]:
-    """What has to be the same for a run to go on from a checkpoint: the network, the encoding, the order of rows."""
+    """What has to be the same for a run to go on from a checkpoint: the network, the encoding, the rows and their
+    order, and how weights move. JSON's own types.
+
+    Args:
+        dataset: the rows to train on.
+        pairs: what the rows were made of; of a stream none, and its sources are compared instead.
+    """
     backbone = cast(PreTrainedConfig, model.backbone_config)
+    digest = hashlib.sha256()
+    for pair in pairs:
+        digest.update(json.dumps(content_of([pair])).encode())
+    stream: dict[str, Any] = {}
+    if not isinstance(dataset, Dataset):
+        kept = ("path", "split", "pairs", "weight")
+        stream["sources"] = [
+            {name: value for name, value in asdict(one).items() if name in kept} for one in config.sources
+        ]
+        stream |= {"columns": config.columns, "shuffle_buffer": config.shuffle_buffer}
     return {
         "backbone": Path(config.backbone).name,
         "backbone_type": backbone.model_type,
         "hidden_size": backbone.hidden_size,
         "layers": backbone.num_hidden_layers,
-        "adapter": config.adapter,
         "aggregator": model.aggregator,
         "boundary": model.boundary,
         "segmenter": model.segmenter,
+        "segmenter_revision": model.segmenter_revision,
         "tokenizer_size": len(tokenizer),
         "max_length": model.max_length,
         "rows": len(dataset) if isinstance(dataset, Dataset) else "a stream",
         "tokens": sum(dataset["length"]) if isinstance(dataset, Dataset) else "a stream",
+        "data_digest": digest.hexdigest()[:16] if pairs else "a stream",
+        **stream,
         "rows_per_step": rows_per_step(config),
         "sampling": config.train_sampling_strategy,
-        "seed": config.seed,
+        **json.loads(json.dumps({name: getattr(config, name) for name in MOVES})),
     }
 
 
@@ -228,7 +267,7 @@ def check_same_run(checkpoint: Path, run: dict[str, Any]) -> dict[str, Any]:
         What the checkpoint stores of its run.
 
     Raises:
-        SentrmError: naming every field that differs.
+        SentrmError: naming every field that differs; or if the optimizer's state was not saved.
     """
     if not (checkpoint / RUN).is_file():
         raise SentrmError(
@@ -245,6 +284,12 @@ def check_same_run(checkpoint: Path, run: dict[str, Any]) -> dict[str, Any]:
         raise SentrmError(
             f"--resume: {checkpoint} belongs to another run: {'; '.join(differing)}. Pass the flags and the data that "
             "run had, or start anew with another --output."
+        )
+    if not [*checkpoint.glob("optimizer*"), *checkpoint.glob("global_step*")]:  # the latter is DeepSpeed's
+        raise SentrmError(
+            f"--resume: {checkpoint} holds weights, but no state of the optimizer, which would start anew. It was "
+            "saved with --save_only_model; leave that out of a run that is to be resumed, and start anew with another "
+            "--output."
         )
     return stored
 
@@ -272,17 +317,18 @@ def whole_model(trainer: SafeTrainer, build: Callable[[], nn.Module]) -> nn.Modu
 
 
 def publish(aside: Path, final: Path) -> None:
-    """Give what was written aside its own name; what stood there before goes first."""
+    """Give what was written aside its own name; a folder that stood there before goes first."""
     if final.is_dir():
-        shutil.rmtree(aside.parent / f"old {final.name}", ignore_errors=True)
-        os.rename(final, aside.parent / f"old {final.name}")
+        old = final.parent / PARTIAL / f"{OLD}{final.name}"
+        shutil.rmtree(old, ignore_errors=True)
+        os.rename(final, old)
     os.replace(aside, final)
 
 
 @contextmanager
 def written_aside(output: Path, size: int) -> Iterator[Path]:
     """A new folder to write files into: they replace those of the same name in `output` when the block ends well, and
-    are gone when it does not.
+    are gone when it does not. A run that is killed while they replace them leaves the rest to the next start.
 
     Args:
         size: about how many bytes they take, for the message where the disk is full.
@@ -292,13 +338,18 @@ def written_aside(output: Path, size: int) -> Iterator[Path]:
     with disk_errors("the model's files", output, size):
         aside.mkdir(parents=True)
         yield aside
-        for one in sorted(aside.iterdir()):
-            publish(one, output / one.name)
-    remove_partial(output)
+        os.rename(aside, output / PARTIAL / READY)
+        remove_partial(output)
 
 
 def remove_partial(output: Path) -> None:
-    """Delete what a killed run left half-written or half-deleted."""
+    """Give what is whole its place: files that are ready, and a folder that was to be replaced and was not. Delete what
+    a killed run left half-written or half-deleted."""
+    for one in sorted((output / PARTIAL / READY).glob("*")):
+        publish(one, output / one.name)
+    for old in (output / PARTIAL).glob(f"{OLD}*"):
+        if not (final := output / old.name.removeprefix(OLD)).exists():
+            os.rename(old, final)
     shutil.rmtree(output / PARTIAL, ignore_errors=True)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, cast
@@ -21,6 +22,7 @@ from sentrm.segmentation import SegmenterSpec
 from .data import DataSource
 
 ADAPTERS = ("none", "lora", "dora", "qlora")
+LENGTH_RULES = ("always longer", "always shorter")  # what every model is compared with
 
 
 @dataclass
@@ -42,7 +44,7 @@ class TrainConfig(TrainingArguments):
     rejected_column: str | None = field(
         default=None, metadata={"help": "Name of the rejected column, if not 'rejected'."}
     )
-    split: str = field(default="train", metadata={"help": "Split of hub data sets."})
+    split: str = field(default="train", metadata={"help": "Split of hub data sets that name none of their own."})
     strict: bool = field(default=False, metadata={"help": "Stop at the first bad row instead of counting it."})
     segmenter: str = field(
         default="sat:sat-3l@0.2",
@@ -77,7 +79,9 @@ class TrainConfig(TrainingArguments):
     )
     eval_pairs: int = field(default=1000, metadata={"help": "Held-out pairs that a streaming run collects at most."})
     shuffle_buffer: int = field(default=1000, metadata={"help": "Rows among which a streaming run shuffles."})
-    encoding_processes: int = field(default=1, metadata={"help": "Processes that segment and tokenise the data."})
+    encoding_processes: int = field(
+        default=min(4, os.cpu_count() or 1), metadata={"help": "Processes that segment and tokenise the data."}
+    )
     cache_dir: str | None = field(
         default=None,
         metadata={"help": "Folder for segmented and tokenised data; data/ in the output folder by default."},
@@ -170,6 +174,19 @@ class TrainConfig(TrainingArguments):
             raise SentrmError(f"--batching is {self.batching!r}; expected one of auto, {', '.join(STRATEGIES)}.")
         if self.streaming and self.max_steps < 1:
             raise SentrmError("--streaming needs --max_steps: how long the stream is, is not known.")
+        if self.streaming and self.dataloader_num_workers:
+            raise SentrmError(
+                "--streaming reads and encodes in the run's own process; leave --dataloader_num_workers out."
+            )
+        for name in ("encoding_processes",) if self.streaming else ("eval_pairs", "shuffle_buffer"):
+            if getattr(self, name) != getattr(TrainConfig, name):
+                raise SentrmError(
+                    f"--{name} has no effect {'with' if self.streaming else 'without'} --streaming; leave it out."
+                )
+        if self.push_to_hub:
+            raise SentrmError(
+                "--push_to_hub would upload checkpoints. When the run has ended: hf upload REPOSITORY OUTPUT"
+            )
         SegmenterSpec.parse(self.segmenter)
         try:
             _ = self.sources
@@ -177,9 +194,14 @@ class TrainConfig(TrainingArguments):
             raise SentrmError(
                 f"the recipe's data: {error}. Expected path, split, pairs, weight, licence, origin."
             ) from error
+        taken = [self.name, *LENGTH_RULES]
         for entry in self.compare or []:
-            if "=" not in entry:
-                raise SentrmError(f"--compare is {entry!r}; expected NAME=FOLDER.")
+            name, equals, _ = entry.partition("=")
+            if not equals or not name or name in taken:
+                raise SentrmError(
+                    f"--compare is {entry!r}; expected NAME=FOLDER, with a NAME other than {', '.join(taken)}."
+                )
+            taken.append(name)
         self.use_cpu = self.use_cpu or not torch.accelerator.is_available()  # bf16 on a CPU has to be asked for
         self._check_methods()
         super().__post_init__()
@@ -221,8 +243,17 @@ class TrainConfig(TrainingArguments):
         return self.model_name or Path(self.output_dir).name
 
     @property
+    def precision(self) -> str:
+        """What the backbone computes in, and what its weights are where that is no fp32."""
+        computed = "bf16" if self.bf16 else "fp16" if self.fp16 else "fp32"
+        if self.model_dtype == "float32":
+            return computed
+        return f"{'bf16' if computed == 'fp32' else computed}, the backbone's weights too"
+
+    @property
     def sources(self) -> list[DataSource]:
-        return [DataSource(**one) if isinstance(one, dict) else DataSource(one, self.split) for one in self.data or []]
+        entries: list[Any] = [one if isinstance(one, dict) else {"path": one} for one in self.data or []]
+        return [DataSource(**{"split": self.split, **one}) for one in entries]
 
 
 def parse(arguments: list[str]) -> TrainConfig:

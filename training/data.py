@@ -13,7 +13,7 @@ import math
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import islice
+from itertools import accumulate, islice, takewhile
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +35,13 @@ ROW_FEATURES = {
 }
 # What became of a row on the way; taken off before training.
 FATE_FEATURES = {"dropped": Value("int64"), "cut": Value("int64"), "problem": Value("string")}
-COUNTS = ("pairs_too_long", "pairs_refused", "sequences_with_dropped_sentences", "sequences_with_cut_prompt")
+COUNTS = (
+    "pairs_too_long",
+    "pairs_refused",
+    "pairs_of_equal_responses",
+    "sequences_with_dropped_sentences",
+    "sequences_with_cut_prompt",
+)
 SEGMENTERS: dict[SegmenterSpec, Segmenter] = {}  # handed to forked processes by memory: SaT cannot be pickled
 ROWS_A_PROCESS = 1000  # fewer are not worth a process
 
@@ -80,8 +86,46 @@ class SourceCount:
 
 
 def is_held_out(split_key: str) -> bool:
-    """Whether a prompt belongs to the held-out tenth: a property of its text alone, so no run ever trains on it."""
+    """Whether a prompt belongs to the held-out tenth: a property of its text alone, so no run ever trains on it.
+
+    Of an implicit prompt, whose end is unknown, its beginning decides: a property of the whole mixture.
+    """
     return int(hashlib.sha256(split_key.encode("utf-8", "surrogatepass")).hexdigest(), 16) % 10 == 0
+
+
+def beginnings(files: Sequence[Sequence[PreferencePair]]) -> dict[int, str]:
+    """How the prompts of all files begin, by hash of the words (or token ids), so that pairs of one prompt agree.
+
+    An explicit prompt is its own beginning. An implicit one holds the words that both its responses begin with, others
+    in each pair: where it ends is unknown. So it counts as that of each pair that begins with its first half, beyond
+    what all pairs of the file begin with (a chat template, say); the shortest halves come first. Pairs of one prompt
+    then have one beginning if a pair of them shares no more words of its responses than the prompt has of its own.
+    """
+    explicit = (pair.split_key for pairs in files for pair in pairs if not pair.implicit_prompt)
+    begun = {_hashes(key.split())[-1]: key for key in explicit if key.strip()}
+    halves: dict[tuple[str, ...], int] = {}
+    for pairs in files:
+        prompts = [pair.split_key.split() for pair in pairs if pair.implicit_prompt]
+        ends = zip(min(prompts), max(prompts), strict=False) if prompts else ()
+        common = sum(1 for _ in takewhile(lambda two: two[0] == two[1], ends))  # words
+        for words in map(tuple, prompts):
+            half = common + math.ceil((len(words) - common) / 2)
+            halves[words] = min(half, halves.get(words, half))
+    for words, half in sorted(halves.items(), key=lambda one: (one[1], one[0])):
+        hashes = _hashes(words)
+        if not any(prefix in begun for prefix in hashes):
+            begun[hashes[half - 1]] = " ".join(words[:half])
+    return begun
+
+
+def begins_as(pair: PreferencePair, begun: Mapping[int, str]) -> str | None:
+    """The shortest of `beginnings` that a pair's prompt begins with; None if there is none."""
+    return next((begun[prefix] for prefix in _hashes(pair.split_key.split()) if prefix in begun), None)
+
+
+def _hashes(words: Sequence[str]) -> list[int]:
+    """Hash of the first word, of the first two, and so on."""
+    return list(accumulate(words, lambda before, word: hash((before, word)), initial=0))[1:]
 
 
 def load_mixture(
@@ -89,7 +133,8 @@ def load_mixture(
 ) -> tuple[list[PreferencePair], list[PreferencePair], list[SourceCount]]:
     """Training pairs, held-out pairs and the counts; a pair's `source` is its file's name.
 
-    The hash of the raw prompt decides the side; a training pair whose prompt reads as a held-out one's is left out.
+    The hash of the raw prompt decides the side, and that of its beginning where a prompt is implicit (`beginnings`); a
+    training pair whose prompt reads as a held-out one's is left out.
     With weights, the training rows are the largest number that has the weights' proportions and repeats nothing:
     with n_i rows at hand (at most `pairs`) and shares p_i, source i gives p_i · min_j(n_j / p_j) rows, rounded, drawn
     by the seed. A row is a pair, or all pairs of one ranked row.
@@ -101,11 +146,22 @@ def load_mixture(
     train: list[list[list[PreferencePair]]] = []  # source, row, pair
     held_out: list[PreferencePair] = []
     counts = []
-    for source in sources:
-        data = load_preferences(source.found_in(folder), columns=columns, split=source.split, strict=strict)
+    files = [
+        load_preferences(source.found_in(folder), columns=columns, split=source.split, strict=strict)
+        for source in sources
+    ]
+    any_implicit = any(pair.implicit_prompt for data in files for pair in data.pairs)
+    begun = beginnings([data.pairs for data in files]) if any_implicit else {}
+    for source, data in zip(sources, files, strict=True):
         for problem in data.problems[:5]:
             print(f"{source.path}: row {problem.row} left out: {problem.reason}")
-        pairs = [named(pair, source) for pair in data.pairs]
+        pairs = [
+            replace(named(pair, source), split_key=(pair.implicit_prompt and begins_as(pair, begun)) or pair.split_key)
+            for pair in data.pairs
+        ]
+        if implicit := [pair.split_key for pair in pairs if pair.implicit_prompt]:
+            groups = f"{len(implicit)} pairs without a prompt of their own, in {len(set(implicit))} groups"
+            print(f"{source.path}: {groups} that begin alike; each is trained on or held out as a whole")
         ours = _rows([pair for pair in pairs if not is_held_out(pair.split_key)])
         theirs = [pair for pair in pairs if is_held_out(pair.split_key)]
         if source.pairs is not None and source.pairs < len(ours):
@@ -168,8 +224,9 @@ def encode_pairs(
 
     Returns:
         The rows (see the top of this file); the pairs they hold, in the order of all rows' comparisons one after the
-        other (so row r of plain pairs is pair r); and counts: pairs left out because a first sentence did not fit or
-        the chat template refused them, sequences that lost sentences, sequences whose prompt was cut.
+        other (so row r of plain pairs is pair r); and counts: pairs left out because a first sentence did not fit, the
+        chat template refused them or two ranked responses are the same text, sequences that lost sentences, sequences
+        whose prompt was cut.
     """
     rows = _rows(pairs)
     texts = [json.dumps(content_of(row)) for row in rows]
@@ -209,19 +266,20 @@ def encode_pairs(
     fates = dataset.select_columns(list(FATE_FEATURES)).to_list()
     good = [i for i, fate in enumerate(fates) if count_fate(rows[i], fate, counts)]
     dataset = dataset.remove_columns(list(FATE_FEATURES))
-    kept = [pair for i in good for pair in rows[i]]
+    kept = [pair for i in good for pair in compared(rows[i])]
     return (dataset if len(good) == len(rows) else dataset.select(good)), kept, counts
 
 
 def count_fate(row: Sequence[PreferencePair], fate: Mapping[str, Any], counts: dict[str, int]) -> bool:
-    """Count what became of a row; whether it was encoded. The first five that were not are printed."""
+    """Count what became of a row; whether it was encoded. The first five of a kind that were not are printed."""
     counts["sequences_with_dropped_sentences"] += fate["dropped"]
     counts["sequences_with_cut_prompt"] += fate["cut"]
+    counts["pairs_of_equal_responses"] += len(row) - len(compared(row))
     if not fate["problem"]:
         return True
     kind, reason = fate["problem"].split(": ", 1)
-    counts[kind] += len(row)
-    if counts["pairs_too_long"] + counts["pairs_refused"] <= 5:
+    counts[kind] += len(compared(row))
+    if counts[kind] <= 5:
         print(f"pair {row[0].id} left out: {reason}")
     return False
 
@@ -235,15 +293,20 @@ def _rows(pairs: Sequence[PreferencePair]) -> list[list[PreferencePair]]:
     return list(rows.values())
 
 
+def compared(row: Sequence[PreferencePair]) -> list[PreferencePair]:
+    """The pairs of a row, without those of a ranked row whose two responses are the same text."""
+    return [pair for pair in row if not pair.group or pair.chosen != pair.rejected]
+
+
 def content_of(row: Sequence[PreferencePair]) -> dict[str, Any]:
     """What of a row's pairs decides its encoding, and the numbers that go with it."""
-    first = row[0]
+    first, pairs = row[0], compared(row)
     responses = [text for pair in row for text in (pair.chosen, pair.rejected)]
     comparisons = [[0, 1]]
     if first.group:
         places = {text: i for i, text in enumerate(dict.fromkeys(responses))}
         responses = list(places)
-        comparisons = [[places[pair.chosen], places[pair.rejected]] for pair in row]
+        comparisons = [[places[pair.chosen], places[pair.rejected]] for pair in pairs]
     return {
         "prompt": first.prompt,
         "tools": first.tools,
@@ -251,8 +314,8 @@ def content_of(row: Sequence[PreferencePair]) -> dict[str, Any]:
         "responses": responses,
         "tokens": None if first.tokens is None else [first.tokens.ids, first.tokens.boundaries],
         "comparisons": comparisons,
-        "probability": [pair.probability for pair in row],
-        "margin": [pair.margin or 0.0 for pair in row],
+        "probability": [pair.probability for pair in pairs],
+        "margin": [pair.margin or 0.0 for pair in pairs],
     }
 
 
@@ -275,7 +338,10 @@ def encode_rows(contents: Sequence[dict[str, Any]], segmenter: Segmenter, encode
     for content in contents:
         row = {name: content[name] for name in ("comparisons", "probability", "margin")}
         row |= {"ids": [], "boundaries": [], "dropped": 0, "cut": 0, "problem": ""}
-        if content["tokens"] is None:
+        if not content["comparisons"]:
+            next(spans)
+            row["problem"] = "pairs_of_equal_responses: all its responses are the same text"
+        elif content["tokens"] is None:
             sentences = list(islice(spans, len(content["responses"])))
             given = {name: content[name] for name in ("tools", "chat_template_kwargs")}
             try:

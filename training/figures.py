@@ -10,7 +10,7 @@ import numpy as np
 
 from sentrm.results import ScoredPair
 
-from .metrics import expected_calibration_error
+from .metrics import expected_calibration_error, reliability
 
 POSITIONS = 8  # boundaries with a place of their own in the weights by position
 NUMBERS = 30  # points of the line of medians over the number of sentences
@@ -20,7 +20,7 @@ WRONG = 8  # pairs shown of those with the lowest margins
 def report_figures(
     metrics: dict[str, Any], log_history: Sequence[dict[str, Any]], scored: Sequence[ScoredPair]
 ) -> dict[str, Any]:
-    """Every number behind the charts, JSON-safe; each is a function of this file."""
+    """Every number behind the charts, JSON-safe; each is a function of this file or of `metrics`."""
     margins = [pair.margin for pair in scored]
     return {
         "held_out": next(iter(metrics["held_out"].values())),
@@ -33,23 +33,6 @@ def report_figures(
         "wrong": sum(margin <= 0 for margin in margins),
         "most_wrong": [[pair.id, pair.margin] for pair in most_wrong(scored)],
     }
-
-
-def reliability(margins: Sequence[float], bins: int = 10) -> list[dict[str, float]]:
-    """The bins of `metrics.expected_calibration_error` that hold a pair: edges, mean confidence, accuracy, pairs."""
-    margin = np.asarray(margins, dtype=float)  # (P,)
-    confidence = 1 / (1 + np.exp(-np.abs(margin)))  # (P,)
-    index = np.minimum(((confidence - 0.5) * 2 * bins).astype(int), bins - 1)
-    return [
-        {
-            "from": 0.5 + 0.5 * float(bin_) / bins,
-            "to": 0.5 + 0.5 * float(bin_ + 1) / bins,
-            "confidence": float(confidence[index == bin_].mean()),
-            "accuracy": float(np.mean(margin[index == bin_] > 0)),
-            "pairs": int(np.sum(index == bin_)),
-        }
-        for bin_ in np.unique(index)
-    ]
 
 
 def rank_correlation(x: Sequence[float], y: Sequence[float]) -> float | None:

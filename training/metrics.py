@@ -30,17 +30,29 @@ def interval(accuracies: np.ndarray) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def expected_calibration_error(margins: Sequence[float] | np.ndarray, bins: int = 10) -> float:
-    """Mean gap between confidence σ(|margin|) and accuracy, over equal-width bins of [0.5, 1] weighted by their
-    counts (Guo et al. 2017, equation 3, for the two-way choice)."""
-    margin = np.asarray(margins, dtype=float)
-    confidence = 1 / (1 + np.exp(-np.abs(margin)))
+def reliability(margins: Sequence[float] | np.ndarray, bins: int = 10) -> list[dict[str, float]]:
+    """Of the equal-width bins of the confidence σ(|margin|) over [0.5, 1], those that hold a pair: edges, mean
+    confidence, accuracy, pairs."""
+    margin = np.asarray(margins, dtype=float)  # (P,)
+    confidence = 1 / (1 + np.exp(-np.abs(margin)))  # (P,)
     index = np.minimum(((confidence - 0.5) * 2 * bins).astype(int), bins - 1)
-    error = 0.0
-    for bin_ in np.unique(index):
-        inside = index == bin_
-        error += inside.mean() * abs(np.mean(margin[inside] > 0) - confidence[inside].mean())
-    return float(error)
+    return [
+        {
+            "from": 0.5 + 0.5 * float(bin_) / bins,
+            "to": 0.5 + 0.5 * float(bin_ + 1) / bins,
+            "confidence": float(confidence[index == bin_].mean()),
+            "accuracy": accuracy(margin[index == bin_]),
+            "pairs": int(np.sum(index == bin_)),
+        }
+        for bin_ in np.unique(index)
+    ]
+
+
+def expected_calibration_error(margins: Sequence[float] | np.ndarray, bins: int = 10) -> float:
+    """Mean gap between confidence and accuracy over the bins of `reliability`, weighted by their counts (Guo et al.
+    2017, equation 3, for the two-way choice)."""
+    gaps = [one["pairs"] * abs(one["accuracy"] - one["confidence"]) for one in reliability(margins, bins)]
+    return sum(gaps) / max(len(margins), 1)
 
 
 def report(margins: Sequence[float], prompts: Sequence[str], sources: Sequence[str]) -> dict[str, dict[str, float]]:

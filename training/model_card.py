@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 import yaml
 from transformers import SchedulerType
 
+from .checkpoints import rows_per_step
+
 if TYPE_CHECKING:
     from .config import TrainConfig
     from .data import SourceCount
@@ -20,7 +22,13 @@ def model_card(config: TrainConfig, counts: Sequence[SourceCount], metrics: dict
         front["license"] = config.licence
     head = f"---\n{yaml.safe_dump(front, sort_keys=False)}---\n"
     return "\n".join(
-        [head, *_intro(config, metrics), *_results(config, metrics), *_data(counts, metrics), *_recipe(config, metrics)]
+        [
+            head,
+            *_intro(config, metrics),
+            *_results(config, metrics),
+            *_data(config, counts, metrics),
+            *_recipe(config, metrics),
+        ]
     )
 
 
@@ -55,9 +63,10 @@ def _results(config: TrainConfig, metrics: dict[str, Any]) -> list[str]:
         "## Held-out accuracy",
         "",
         "Share of pairs whose chosen response scores higher (a tie is wrong), on the tenth of each file's prompts that",
-        "`int(sha256(prompt), 16) % 10 == 0` holds out; none of them was trained on. In brackets the 95% interval of a",
-        "bootstrap over prompts (2,000 draws), where there are at least ten. Longer and shorter are in characters.",
-        "All columns are the same rows.",
+        "`int(sha256(prompt), 16) % 10 == 0` holds out; none of them was trained on. Without a prompt column the words a",
+        "prompt begins with are hashed, so that its pairs stay together. In brackets the 95% interval of a",
+        "bootstrap over prompts (2,000 draws), where there are at least ten. Longer and shorter are in characters,",
+        "or in tokens where the data hold no text. All columns are the same rows.",
         "",
         "| rows | pairs | prompts | " + " | ".join(systems) + " | ECE |",
         "|---|--:|--:|" + "--:|" * (len(systems) + 1),
@@ -82,19 +91,21 @@ def _share(figures: dict[str, float]) -> str:
     return f"{share} ({100 * figures['accuracy_low']:.1f} to {100 * figures['accuracy_high']:.1f})"
 
 
-def _data(counts: Sequence[SourceCount], metrics: dict[str, Any]) -> list[str]:
+def _data(config: TrainConfig, counts: Sequence[SourceCount], metrics: dict[str, Any]) -> list[str]:
+    trained = "read for training" if config.streaming else "trained on"
     lines = [
         "## Training data",
         "",
-        "| file | from | licence | rows | trained on | held out | bad rows |",
+        f"| file | from | licence | rows | {trained} | held out | bad rows |",
         "|---|---|---|--:|--:|--:|--:|",
     ]
     for one in counts:
-        name = one.source.path.split("/")[-1].split(".")[0]
         lines.append(
-            f"| {name} | {one.source.origin or one.source.path} | {one.source.licence or 'not given'} | {one.rows} | "
-            f"{one.train} | {one.held_out} | {one.bad_rows} |"
+            f"| {one.source.name} | {one.source.origin or one.source.path} | {one.source.licence or 'not given'} | "
+            f"{one.rows} | {one.train} | {one.held_out} | {one.bad_rows} |"
         )
+    if config.streaming:
+        lines += ["", "Of a stream, what its last pass read into the shuffle buffer: not all of it was trained on."]
     lines += [
         "",
         "What did not fit the model: a pair is too long where not even a first sentence fits; else whole sentences are",
@@ -109,7 +120,13 @@ def _data(counts: Sequence[SourceCount], metrics: dict[str, Any]) -> list[str]:
 
 
 def _recipe(config: TrainConfig, metrics: dict[str, Any]) -> list[str]:
-    per_step = config.per_device_train_batch_size * config.gradient_accumulation_steps * config.world_size
+    pairs, rows = metrics["train_pairs"], metrics.get("train_rows", metrics["train_pairs"])
+    unit = "pairs" if rows == pairs else "rows"
+    data = f"{pairs} pairs, {config.num_train_epochs:g} epochs"
+    if config.streaming:
+        data, unit = f"{rows} rows of a stream", "rows"
+    elif rows != pairs:
+        data = f"{pairs} pairs in {rows} rows, {config.num_train_epochs:g} epochs"
     trained = "the whole model"
     if config.adapter != "none":
         trained = f"{config.adapter} of rank {config.lora_rank} (alpha {config.lora_alpha}), head and marker token"
@@ -122,9 +139,9 @@ def _recipe(config: TrainConfig, metrics: dict[str, Any]) -> list[str]:
         "",
         f"    {metrics['command']}",
         "",
-        f"Trained: {trained}. Seed {config.seed}, {metrics['train_pairs']} pairs, {config.num_train_epochs:g} epochs, "
-        f"{metrics['steps']} steps of {per_step} pairs, learning rate {config.learning_rate:g} "
-        f"({SchedulerType(config.lr_scheduler_type).value}), {'bf16' if config.bf16 else 'fp32'}, "
+        f"Trained: {trained}. Seed {config.seed}, {data}, "
+        f"{metrics['steps']} steps of {rows_per_step(config)} {unit}, learning rate {config.learning_rate:g} "
+        f"({SchedulerType(config.lr_scheduler_type).value}), {config.precision}, "
         f"{metrics['train_seconds'] / 60:.0f} minutes. Training loss {metrics['train_loss']:.4f}. "
         f"{f'Batches: {batching}.' if batching else ''}".rstrip(),
         "",

@@ -21,6 +21,8 @@ from .data import (
     DataSource,
     SourceCount,
     as_read,
+    beginnings,
+    begins_as,
     content_of,
     count_fate,
     encode_rows,
@@ -72,11 +74,11 @@ def stream_mixture(
                 break
         held_out += theirs[:wanted]
     held_out = held_out[:eval_pairs]
-    tested = {as_read(pair) for pair in held_out}
+    tested, begun = {as_read(pair) for pair in held_out}, beginnings([held_out])
     counts = [SourceCount(source) for source in sources]
     streams = []
     for count in counts:
-        pairs = partial(_stream_pairs, count, folder, columns, strict, tested)
+        pairs = partial(_stream_pairs, count, folder, columns, strict, tested, begun)
         rows = ExamplesIterable(_row_reader(count, pairs, segmenter, encoder), {})
         streams.append(IterableDataset(rows, info=DatasetInfo(features=Features(ROW_FEATURES))))
     if len(streams) == 1:
@@ -114,7 +116,12 @@ def _row_reader(
 
 
 def _stream_pairs(
-    count: SourceCount, folder: str, columns: Mapping[str, str | None], strict: bool, tested: Container[object]
+    count: SourceCount,
+    folder: str,
+    columns: Mapping[str, str | None],
+    strict: bool,
+    tested: Container[object],
+    begun: Mapping[int, str],
 ) -> Iterator[list[PreferencePair]]:
     """The training pairs of a source, row by row, counted from 0."""
     source, taken = count.source, 0
@@ -128,7 +135,7 @@ def _stream_pairs(
                 print(f"{source.path}: row {read.row} left out: {read.reason}")
         elif is_held_out(read[0].split_key):
             count.held_out += len(read)
-        elif as_read(read[0]) not in tested:
+        elif as_read(read[0]) not in tested and not (read[0].implicit_prompt and begins_as(read[0], begun)):
             count.train += len(read)
             taken += 1
             yield [named(pair, source) for pair in read]

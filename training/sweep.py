@@ -41,7 +41,7 @@ from .sweep_results import Row, caption, cells, held_out_differences, print_resu
 
 RECORD, LOG, METRICS = "sweep.json", "train.log", "metrics.json"
 PROMPT = "$ python "  # in the log, before each command
-ELSEWHERE = ("output_dir", "cache_dir", "resume")  # where a run stands, not what it computes
+ELSEWHERE = ("output_dir", "cache_dir", "resume", "encoding_processes")  # where a run stands, not what it computes
 
 
 @dataclass(frozen=True)

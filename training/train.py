@@ -6,7 +6,9 @@ saved checkpoint, write metrics.json, the model card and the report beside it.
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import shlex
 import statistics
 import sys
@@ -21,13 +23,22 @@ from transformers.trainer_utils import get_last_checkpoint
 from sentrm.configuration import SentenceRewardConfig
 from sentrm.encoding import Encoder
 from sentrm.errors import SentrmError
+from sentrm.loading import read_config
 from sentrm.preferences import PreferencePair
 from sentrm.results import ScoredPair
 from sentrm.scoring import Scorer
 from sentrm.segmentation import SegmenterSpec, load_segmenter
 
-from .checkpoints import check_same_run, mean_loss, remove_partial, run_identity, whole_model, written_aside
-from .config import TrainConfig, parse
+from .checkpoints import (
+    check_same_run,
+    mean_loss,
+    remove_partial,
+    rows_per_step,
+    run_identity,
+    whole_model,
+    written_aside,
+)
+from .config import LENGTH_RULES, TrainConfig, parse
 from .data import encode_pairs, load_mixture
 from .metrics import report
 from .model import build_model, finished, prepare_tokenizer
@@ -45,13 +56,17 @@ def train(config: TrainConfig, command: str) -> dict[str, Any]:
     """Run `config` to its end and return what metrics.json holds; nothing in all but the main process."""
     started = time.time()
     output = Path(config.output_dir)
-    if config.should_save:
-        remove_partial(output)
+    with config.main_process_first(local=False, desc="tidying up"):
+        if config.should_save:
+            remove_partial(output)
     last = get_last_checkpoint(output) if output.is_dir() else None
     if config.resume and last is None:
         raise SentrmError(f"--resume: {output} holds no checkpoint. Leave --resume out to start anew.")
     if last is not None and not config.resume:
         raise SentrmError(f"{output} holds {Path(last).name} of an earlier run. Pass --resume, or another --output.")
+    others = dict(entry.split("=", 1) for entry in config.compare or [])
+    for folder in others.values():
+        read_config(folder)  # so that one that does not load is told now
 
     set_seed(config.seed)
     tokenizer = prepare_tokenizer(config)
@@ -63,18 +78,23 @@ def train(config: TrainConfig, command: str) -> dict[str, Any]:
     mixture = (config.sources, config.data_folder, config.columns, config.seed, config.strict)
     encoding: Any = {"num_proc": config.encoding_processes, "cache_dir": config.cache_dir or output / "data"}
     dataset: Any
+    pairs: list[PreferencePair] = []  # of a stream none: its held-out pairs speak for it
+    truncation = None  # of a stream, known when it has been read
     with config.main_process_first(local=False, desc="encoding"):  # the others read the cache
         if config.streaming:
             dataset, held_out, counts = stream_mixture(
                 *mixture, segmenter, encoder, eval_pairs=config.eval_pairs, buffer=config.shuffle_buffer, passes=None
             )
-            truncation = None  # known when the stream has been read
         else:
             pairs, held_out, counts = load_mixture(*mixture)
-            if config.use_margin and all(pair.margin is None for pair in pairs):
-                raise SentrmError(
-                    "--use_margin: no pair has a margin. Leave it out, or give data with a 'margin' column."
-                )
+        margins = sum(bool(pair.margin) for pair in [*pairs, *held_out])
+        if config.use_margin and not margins:
+            raise SentrmError(
+                "--use_margin: no pair has a margin, or all are 0. Leave it out, or give data with a 'margin' column."
+            )
+        if margins and not config.use_margin:
+            print(f"{margins} pairs have a margin, which the loss leaves out; pass --use_margin to subtract it.")
+        if not config.streaming:
             dataset, _, truncation = encode_pairs(pairs, segmenter, encoder, **encoding)
         evaluation, held_out, held_out_truncation = encode_pairs(held_out, segmenter, encoder, **encoding)
     if (truncation is not None and not len(dataset)) or not held_out:
@@ -82,6 +102,8 @@ def train(config: TrainConfig, command: str) -> dict[str, Any]:
             f"{'a stream' if truncation is None else len(dataset)} to train on and {len(held_out)} pairs held out; "
             "expected at least one of each. A tenth of the prompts is held out by hash: give more data."
         )
+    if all(pair.probability == 0.5 for pair in held_out):
+        raise SentrmError("every held-out pair is a tie; expected some with a preferred response. Give more data.")
 
     collator = Collator()
     trainer = RewardTrainer(
@@ -93,7 +115,7 @@ def train(config: TrainConfig, command: str) -> dict[str, Any]:
         processing_class=tokenizer,
         compute_metrics=pair_metrics,
     )
-    trainer.run = run_identity(config, core.config, tokenizer, dataset)
+    trainer.run = run_identity(config, core.config, tokenizer, dataset, pairs)
     if last is not None:
         stored = check_same_run(Path(last), trainer.run)
         if config.batching == "auto":
@@ -129,10 +151,15 @@ def train(config: TrainConfig, command: str) -> dict[str, Any]:
     if batches:
         mean = {name: statistics.mean(log[name] for log in batches) for name in LOGGED}
         trainer.batching |= mean | {"tokens_per_second": round(mean["tokens_per_second"])}
+    if config.streaming:
+        train_rows = train_pairs = trainer.state.global_step * rows_per_step(config)  # a ranked row counts as one pair
+    else:
+        train_rows, train_pairs = len(dataset), sum(map(len, dataset["comparisons"]))
     metrics: dict[str, Any] = {
         "command": command,
         "seed": config.seed,
-        "train_pairs": len(dataset) if not config.streaming else sum(one.train for one in counts),
+        "train_rows": train_rows,
+        "train_pairs": train_pairs,
         "truncation": truncation,
         "held_out_truncation": held_out_truncation,
         "train_loss": mean_loss(log_history),
@@ -147,11 +174,10 @@ def train(config: TrainConfig, command: str) -> dict[str, Any]:
     rewards = [reward for pair in scored for side in (pair.a, pair.b) for reward in side.rewards[1:]]
     final = SentenceRewardConfig.from_pretrained(output)
     final.median_reward = statistics.median(rewards)
-    longer = [float(len(pair.chosen) - len(pair.rejected)) for pair in held_out]  # characters
-    systems = {config.name: [pair.margin for pair in scored], "always longer": longer}
-    systems["always shorter"] = [-one for one in longer]
-    for entry in config.compare or []:
-        name, folder = entry.split("=", 1)
+    longer = [longer_by(pair) for pair in held_out]
+    lengths = dict(zip(LENGTH_RULES, (longer, [-one for one in longer]), strict=True))
+    systems = {config.name: [pair.margin for pair in scored]} | lengths
+    for name, folder in others.items():
         systems[name] = [pair.margin for pair in score_pairs(Path(folder), held_out)]
     metrics["median_reward"] = final.median_reward
     metrics["held_out"] = held_out_figures(systems, held_out)
@@ -175,12 +201,17 @@ def score_pairs(folder: Path, pairs: list[PreferencePair]) -> list[ScoredPair]:
     return [one for start in range(0, len(pairs), 512) for one in scorer.score(pairs[start : start + 512])]
 
 
+def longer_by(pair: PreferencePair) -> float:
+    """Characters that the chosen response has more than the rejected one; tokens, where the data hold no texts."""
+    if pair.tokens is not None and not pair.chosen and not pair.rejected:
+        return float(len(pair.tokens.ids[0]) - len(pair.tokens.ids[1]))
+    return float(len(pair.chosen) - len(pair.rejected))
+
+
 def held_out_figures(systems: dict[str, list[float]], pairs: list[PreferencePair]) -> dict[str, Any]:
     """`training.metrics.report` of each system's margins. A tie has no right side and is left out; where the rejected
     response is more probably preferred, the margin counts towards it."""
     decided = [i for i, pair in enumerate(pairs) if pair.probability != 0.5]
-    if not decided:
-        raise SentrmError("every held-out pair is a tie; expected some with a preferred response. Give more data.")
     signs = [1.0 if pair.probability > 0.5 else -1.0 for pair in pairs]
     prompts, sources = [pairs[i].split_key for i in decided], [pairs[i].source for i in decided]
     return {
@@ -191,7 +222,11 @@ def held_out_figures(systems: dict[str, list[float]], pairs: list[PreferencePair
 def main(arguments: list[str] | None = None) -> int:
     arguments = sys.argv[1:] if arguments is None else arguments
     try:
-        train(parse(arguments), "python -m training.train " + shlex.join(arguments))
+        config = parse(arguments)
+        with contextlib.ExitStack() as stack:
+            if config.process_index > 0:  # what all processes do, the main one tells
+                stack.enter_context(contextlib.redirect_stdout(stack.enter_context(open(os.devnull, "w"))))
+            train(config, "python -m training.train " + shlex.join(arguments))
     except SentrmError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -7,7 +7,6 @@ where the output is a terminal.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
@@ -34,6 +33,8 @@ from sentrm.preferences import PreferencePair
 from sentrm.results import ScoredPair
 from sentrm.scoring import Scorer
 from sentrm.ui.words import counted, plain, signed, unit_of, visible
+
+from .checkpoints import rows_per_step
 
 if TYPE_CHECKING:
     from .config import TrainConfig
@@ -80,8 +81,9 @@ class Summary(TrainerCallback):
         """Rows by source, then what did not fit by split."""
         table = _table("data", "rows", "bad rows", "training", "held out")
         for one in self.counts:
-            name = Path(one.source.path).name.split(".")[0]
-            table.add_row(Text(name), *(f"{number:,}" for number in (one.rows, one.bad_rows, one.train, one.held_out)))
+            table.add_row(
+                Text(one.source.name), *(f"{number:,}" for number in (one.rows, one.bad_rows, one.train, one.held_out))
+            )
         left_out = _table("left out", *self.truncation)
         for name in dict.fromkeys(name for counts in self.truncation.values() for name in counts):
             cells = [f"{counts[name]:,}" if name in counts else "" for counts in self.truncation.values()]
@@ -90,18 +92,17 @@ class Summary(TrainerCallback):
 
 
 def _facts(config: TrainConfig, state: TrainerState, model: Any, batching: dict[str, Any]) -> Table:
-    per_step = config.per_device_train_batch_size * config.gradient_accumulation_steps * config.world_size
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     every = sum(p.numel() for p in model.parameters())
     rows = {
         "backbone": config.backbone,
         "parameters": f"{every:,}, trained {trained:,} ({trained / max(every, 1):.1%})",
         "reads": f"boundary {config.boundary}, aggregator {config.aggregator}, segmenter {config.segmenter}",
-        "steps": f"{state.max_steps:,} of {counted(per_step, 'pair')} "
-        f"({config.per_device_train_batch_size} x {config.gradient_accumulation_steps} x {config.world_size}: "
+        "steps": f"{state.max_steps:,} of {counted(rows_per_step(config), 'row')} "
+        f"({config.train_batch_size} x {config.gradient_accumulation_steps} x {config.world_size}: "
         "device batch, accumulation, processes)",
         "learning rate": f"{config.learning_rate:g}, {SchedulerType(config.lr_scheduler_type).value}",
-        "precision": "bf16" if config.bf16 else "fp32",
+        "precision": config.precision,
     }
     for name, value in batching.items():
         rows[name.replace("_", " ")] = f"{value:.1%}" if isinstance(value, float) else str(value)
@@ -180,7 +181,7 @@ class SampleTable(TrainerCallback):
         except SentrmError as error:  # numbers that are not finite, say: the Trainer's to report, not the table's
             show(Text(f"no sample table at step {state.global_step}: {visible(str(error))}"))
             return
-        show(sample_table(scored, state.global_step))
+        show(sample_table(scored, state.global_step, self.pairs))
         self._track(scored, state.global_step)
 
     def on_train_end(
@@ -205,7 +206,7 @@ class SampleTable(TrainerCallback):
             if isinstance(tracker, TensorBoardCallback) and tracker.tb_writer is not None:
                 console = Console(width=160, color_system=None)
                 with console.capture() as captured:
-                    console.print(sample_table(scored, step))
+                    console.print(sample_table(scored, step, self.pairs))
                 # Indented by four, Markdown takes every line as it is.
                 text = "".join(f"    {line}\n" for line in captured.get().splitlines())
                 tracker.tb_writer.add_text("sample_pairs", text, step)
@@ -230,9 +231,10 @@ def _rows(scored: Sequence[ScoredPair]) -> list[list[str | float]]:
     ]
 
 
-def sample_table(scored: Sequence[ScoredPair], step: int) -> Table:
+def sample_table(scored: Sequence[ScoredPair], step: int, pairs: Sequence[PreferencePair]) -> Table:
     """One row a sentence, its reward coloured around the median of all rewards in the table; of a baseline's tokens
-    or segments running text, each coloured."""
+    or segments running text, each coloured. `pairs` are those that were scored, and say which response is preferred:
+    nothing is right about a tie."""
     from sentrm.ui.heatmap import INK_ON_COLOUR, PALETTES, Scale  # gradio comes with it
 
     rewards = sorted(r for pair in scored for side in (pair.a, pair.b) for r in side.rewards[1:])
@@ -245,9 +247,10 @@ def sample_table(scored: Sequence[ScoredPair], step: int) -> Table:
     unit = unit_of(scored[0].a.segmenter.spec) if scored else "sentence"
     running = unit in ("token", "segment")
     table.add_column(unit, ratio=1)
-    for pair in scored:
+    for pair, data in zip(scored, pairs, strict=True):
         prompt = pair.prompt if isinstance(pair.prompt, str) else pair.prompt[-1]["content"]
-        margin = f"margin {signed(pair.margin)}, {'right' if pair.margin > 0 else 'wrong'}"
+        verdict = "right" if pair.margin * (data.probability - 0.5) > 0 else "wrong"
+        margin = f"margin {signed(pair.margin)}, {'a tie' if data.probability == 0.5 else verdict}"
         table.add_row("", "", _line(f"{margin} · {prompt}", "bold"))
         for name, response in (("chosen", pair.a), ("rejected", pair.b)):
             table.add_row(Text(plain(response.score), style="bold"), "", Text(name, style="dim"))
