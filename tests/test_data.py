@@ -19,7 +19,8 @@ from sentrm.encoding import Encoder
 from sentrm.errors import PreferenceDataError, SentrmError
 from sentrm.preferences import PreferencePair, load_preferences
 from sentrm.segmentation import RulesSegmenter, SegmenterSpec
-from training.data import COUNTS, DataSource, encode_pairs, is_held_out, load_mixture
+from training.data import DataSource, is_held_out, load_mixture
+from training.rows import COUNTS, encode_pairs
 from training.streaming import stream_mixture
 
 RULES = RulesSegmenter(SegmenterSpec.parse("rules"))

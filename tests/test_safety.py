@@ -20,20 +20,12 @@ from tiny import tiny_model
 
 from sentrm.errors import SentrmError
 from sentrm.preferences import PreferencePair
-from training.checkpoints import (
-    OLD,
-    PARTIAL,
-    READY,
-    RUN,
-    EpochOrder,
-    check_same_run,
-    mean_loss,
-    remove_partial,
-    run_identity,
-    written_aside,
-)
+from training.checkpoints import EpochOrder, mean_loss
 from training.config import parse
-from training.data import content_of, is_held_out
+from training.data import is_held_out
+from training.identity import RUN, check_same_run, run_identity
+from training.rows import content_of
+from training.storage import OLD, PARTIAL, READY, remove_partial, written_aside
 from training.train import main
 
 

@@ -11,7 +11,8 @@ from tiny import tiny_model
 from sentrm.encoding import Encoder
 from sentrm.preferences import load_preferences
 from sentrm.segmentation import RulesSegmenter, SegmenterSpec
-from training.data import DataSource, beginnings, begins_as, encode_pairs, is_held_out, load_mixture
+from training.data import DataSource, beginnings, begins_as, is_held_out, load_mixture
+from training.rows import encode_pairs
 from training.streaming import stream_mixture
 
 

@@ -9,47 +9,31 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
-from datasets import Dataset, IterableDataset
-from safetensors import SafetensorError
+from datasets import Dataset
 from torch import Tensor, nn
 from torch.distributed.fsdp import MixedPrecisionPolicy
 from torch.utils.data import Sampler
-from transformers import PreTrainedConfig, PreTrainedTokenizerBase, Trainer
+from transformers import PreTrainedTokenizerBase, Trainer
 from transformers.trainer_pt_utils import AcceleratorConfig, get_length_grouped_indices
 from transformers.trainer_utils import get_last_checkpoint, sort_checkpoints
 
-from sentrm.configuration import SentenceRewardConfig
 from sentrm.errors import SentrmError
-from sentrm.preferences import PreferencePair
 
-from .data import content_of
+from .identity import RUN, rows_per_step
+from .storage import PARTIAL, disk_errors, publish
 
 if TYPE_CHECKING:
     from .config import TrainConfig
 
-PARTIAL = ".partial"  # in the output folder: what is being written, and what is being deleted
-READY = "ready"  # in there: files that are whole, and are being given their places
-OLD = "old "  # in there: begins the name of what stood in such a place
-RUN = "run.json"  # in a checkpoint: `run_identity`
-# Flags that decide how weights move, beside those that decide what the model and a step's rows are.
-MOVES = (
-    *("learning_rate", "head_learning_rate", "lr_scheduler_type", "warmup_steps", "weight_decay", "max_grad_norm"),
-    *("optim", "adam_beta1", "adam_beta2", "adam_epsilon", "label_smoothing_factor", "use_margin"),
-    *("center_rewards_coefficient", "disable_dropout", "bf16", "fp16", "model_dtype"),
-    *("adapter", "lora_rank", "lora_alpha", "lora_dropout", "lora_targets", "seed", "data_seed"),
-)
 STATE = "trainer_state.json"
 
 
@@ -205,95 +189,6 @@ class SafeTrainer(Trainer):
         return f"The rows: {', '.join(map(str, rows))} (counted from 0; {rows[0]} begins {first!r})."
 
 
-def rows_per_step(config: TrainConfig) -> int:
-    """Rows that all processes together train on before the optimizer moves."""
-    return config.train_batch_size * config.gradient_accumulation_steps * max(1, config.world_size)
-
-
-def run_identity(
-    config: TrainConfig,
-    model: SentenceRewardConfig,
-    tokenizer: PreTrainedTokenizerBase,
-    dataset: Dataset | IterableDataset,
-    pairs: Sequence[PreferencePair],
-) -> dict[str, Any]:
-    """What has to be the same for a run to go on from a checkpoint: the network, the encoding, the rows and their
-    order, and how weights move. JSON's own types.
-
-    Args:
-        dataset: the rows to train on.
-        pairs: what the rows were made of; of a stream none, and its sources are compared instead.
-    """
-    backbone = cast(PreTrainedConfig, model.backbone_config)
-    digest = hashlib.sha256()
-    for pair in pairs:
-        digest.update(json.dumps(content_of([pair])).encode())
-    stream: dict[str, Any] = {}
-    if not isinstance(dataset, Dataset):
-        kept = ("path", "split", "pairs", "weight")
-        stream["sources"] = [
-            {name: value for name, value in asdict(one).items() if name in kept} for one in config.sources
-        ]
-        stream |= {"columns": config.columns, "shuffle_buffer": config.shuffle_buffer}
-    return {
-        "backbone": Path(config.backbone).name,
-        "backbone_type": backbone.model_type,
-        "hidden_size": backbone.hidden_size,
-        "layers": backbone.num_hidden_layers,
-        "aggregator": model.aggregator,
-        "boundary": model.boundary,
-        "segmenter": model.segmenter,
-        "segmenter_revision": model.segmenter_revision,
-        "tokenizer_size": len(tokenizer),
-        "max_length": model.max_length,
-        "rows": len(dataset) if isinstance(dataset, Dataset) else "a stream",
-        "tokens": sum(dataset["length"]) if isinstance(dataset, Dataset) else "a stream",
-        "data_digest": digest.hexdigest()[:16] if pairs else "a stream",
-        **stream,
-        "rows_per_step": rows_per_step(config),
-        "sampling": config.train_sampling_strategy,
-        **json.loads(json.dumps({name: getattr(config, name) for name in MOVES})),
-    }
-
-
-def check_same_run(checkpoint: Path, run: dict[str, Any]) -> dict[str, Any]:
-    """Refuse to go on from a checkpoint of another run.
-
-    Args:
-        checkpoint: folder that holds run.json.
-        run: `run_identity` of the run that wants to go on.
-
-    Returns:
-        What the checkpoint stores of its run.
-
-    Raises:
-        SentrmError: naming every field that differs; or if the optimizer's state was not saved.
-    """
-    if not (checkpoint / RUN).is_file():
-        raise SentrmError(
-            f"--resume: {checkpoint} holds no {RUN}, so it is no checkpoint of this version of training.train. Start "
-            "anew with another --output."
-        )
-    stored = json.loads((checkpoint / RUN).read_text())
-    differing = [
-        f"{name} is {run[name]!r}, the checkpoint has {stored.get(name)!r}"
-        for name in run
-        if run[name] != stored.get(name)
-    ]
-    if differing:
-        raise SentrmError(
-            f"--resume: {checkpoint} belongs to another run: {'; '.join(differing)}. Pass the flags and the data that "
-            "run had, or start anew with another --output."
-        )
-    if not [*checkpoint.glob("optimizer*"), *checkpoint.glob("global_step*")]:  # the latter is DeepSpeed's
-        raise SentrmError(
-            f"--resume: {checkpoint} holds weights, but no state of the optimizer, which would start anew. It was "
-            "saved with --save_only_model; leave that out of a run that is to be resumed, and start anew with another "
-            "--output."
-        )
-    return stored
-
-
 def whole_model(trainer: SafeTrainer, build: Callable[[], nn.Module]) -> nn.Module:
     """The trained model with all its weights in one place; every process has to call this.
 
@@ -314,67 +209,6 @@ def whole_model(trainer: SafeTrainer, build: Callable[[], nn.Module]) -> nn.Modu
     model = build()
     model.load_state_dict(weights)
     return model
-
-
-def publish(aside: Path, final: Path) -> None:
-    """Give what was written aside its own name; a folder that stood there before goes first."""
-    if final.is_dir():
-        old = final.parent / PARTIAL / f"{OLD}{final.name}"
-        shutil.rmtree(old, ignore_errors=True)
-        os.rename(final, old)
-    os.replace(aside, final)
-
-
-@contextmanager
-def written_aside(output: Path, size: int) -> Iterator[Path]:
-    """A new folder to write files into: they replace those of the same name in `output` when the block ends well, and
-    are gone when it does not. A run that is killed while they replace them leaves the rest to the next start.
-
-    Args:
-        size: about how many bytes they take, for the message where the disk is full.
-    """
-    aside = output / PARTIAL / "files"
-    remove_partial(output)
-    with disk_errors("the model's files", output, size):
-        aside.mkdir(parents=True)
-        yield aside
-        os.rename(aside, output / PARTIAL / READY)
-        remove_partial(output)
-
-
-def remove_partial(output: Path) -> None:
-    """Give what is whole its place: files that are ready, and a folder that was to be replaced and was not. Delete what
-    a killed run left half-written or half-deleted."""
-    for one in sorted((output / PARTIAL / READY).glob("*")):
-        publish(one, output / one.name)
-    for old in (output / PARTIAL).glob(f"{OLD}*"):
-        if not (final := output / old.name.removeprefix(OLD)).exists():
-            os.rename(old, final)
-    shutil.rmtree(output / PARTIAL, ignore_errors=True)
-
-
-@contextmanager
-def disk_errors(what: str, output: Path, size: int) -> Iterator[None]:
-    """Remove what a failed write left, and say which write failed, how much it needs and what is whole.
-
-    Raises:
-        SentrmError: in place of the OSError, safetensors' or torch.save's own error for a full disk.
-    """
-    try:
-        yield
-    except BaseException as error:
-        remove_partial(output)
-        by_torch = isinstance(error, RuntimeError) and ("inline_container" in str(error) or "iostream" in str(error))
-        if not isinstance(error, (OSError, SafetensorError)) and not by_torch:
-            raise
-        last = get_last_checkpoint(output)
-        free = shutil.disk_usage(output).free
-        reason = "torch.save failed in the middle of a file" if by_torch else str(error).splitlines()[0]
-        raise SentrmError(
-            f"cannot write {what} ({reason}): about {size / 1e6:,.1f} MB are needed, "
-            f"{free / 1e6:,.1f} MB are free in {output}. Nothing half-written is left"
-            + (f", {Path(last).name} is whole: free some space and pass --resume." if last else "; free some space.")
-        ) from error
 
 
 def mean_loss(log_history: Sequence[dict[str, float]]) -> float:

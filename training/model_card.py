@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 from transformers import SchedulerType
 
-from .checkpoints import rows_per_step
+from .identity import rows_per_step
 
 if TYPE_CHECKING:
     from .config import TrainConfig
@@ -63,8 +63,8 @@ def _results(config: TrainConfig, metrics: dict[str, Any]) -> list[str]:
         "## Held-out accuracy",
         "",
         "Share of pairs whose chosen response scores higher (a tie is wrong), on the tenth of each file's prompts that",
-        "`int(sha256(prompt), 16) % 10 == 0` holds out; none of them was trained on. Without a prompt column the words a",
-        "prompt begins with are hashed, so that its pairs stay together. In brackets the 95% interval of a",
+        "`int(sha256(prompt), 16) % 10 == 0` holds out; none of them was trained on. Without a prompt column the words",
+        "that a prompt begins with are hashed, so that its pairs stay together. In brackets the 95% interval of a",
         "bootstrap over prompts (2,000 draws), where there are at least ten. Longer and shorter are in characters,",
         "or in tokens where the data hold no text. All columns are the same rows.",
         "",

@@ -15,21 +15,8 @@ from sentrm.encoding import Encoder
 from sentrm.preferences import PreferencePair, RowProblem, stream_preferences
 from sentrm.segmentation import Segmenter
 
-from .data import (
-    COUNTS,
-    ROW_FEATURES,
-    DataSource,
-    SourceCount,
-    as_read,
-    beginnings,
-    begins_as,
-    content_of,
-    count_fate,
-    encode_rows,
-    is_held_out,
-    named,
-    shares_of,
-)
+from .data import DataSource, SourceCount, as_read, beginnings, begins_as, is_held_out, named, shares_of
+from .rows import COUNTS, ROW_FEATURES, content_of, count_fate, encode_rows
 
 CHUNK = 16  # rows segmented and encoded at a time
 

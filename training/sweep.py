@@ -35,8 +35,8 @@ from transformers.trainer_utils import get_last_checkpoint
 from sentrm.errors import SentrmError
 from sentrm.ui.words import counted
 
-from .checkpoints import written_aside
 from .config import parse
+from .storage import written_aside
 from .sweep_results import Row, caption, cells, held_out_differences, print_results, summarise
 
 RECORD, LOG, METRICS = "sweep.json", "train.log", "metrics.json"

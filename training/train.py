@@ -29,21 +29,16 @@ from sentrm.results import ScoredPair
 from sentrm.scoring import Scorer
 from sentrm.segmentation import SegmenterSpec, load_segmenter
 
-from .checkpoints import (
-    check_same_run,
-    mean_loss,
-    remove_partial,
-    rows_per_step,
-    run_identity,
-    whole_model,
-    written_aside,
-)
+from .checkpoints import mean_loss, whole_model
 from .config import LENGTH_RULES, TrainConfig, parse
-from .data import encode_pairs, load_mixture
+from .data import load_mixture
+from .identity import check_same_run, rows_per_step, run_identity
 from .metrics import report
 from .model import build_model, finished, prepare_tokenizer
 from .model_card import model_card
 from .report import html_report, versions
+from .rows import encode_pairs
+from .storage import remove_partial, written_aside
 from .streaming import stream_mixture
 from .trainer import Collator, RewardTrainer, pair_metrics, plain_model
 from .watch import SampleTable, Summary, held_out_table, show

@@ -34,7 +34,7 @@ from sentrm.results import ScoredPair
 from sentrm.scoring import Scorer
 from sentrm.ui.words import counted, plain, signed, unit_of, visible
 
-from .checkpoints import rows_per_step
+from .identity import rows_per_step
 
 if TYPE_CHECKING:
     from .config import TrainConfig
