@@ -368,7 +368,7 @@ def main() -> int:
     datasets.disable_progress_bars()
     warnings.filterwarnings("ignore", "`gradient_checkpointing` is deprecated", FutureWarning)
     pairs = args.pairs or (3 if args.quick else 8)
-    rounds, steps = (3, 1) if args.quick else (5, 3)
+    rounds, steps = (3, 1) if args.quick else (3, 3)
     if args.memory_of:
         side, backbone, name, dtype = args.memory_of
         print(Case(backbone, files[name], dtype, pairs, 3).peak_memory(side))

@@ -103,20 +103,24 @@ def segmentwise(
         )
     groups = query.shape[1] // key.shape[1]
     lengths = [length for length, _ in segments]
-    # split, not slices: its backward concatenates, where each slice's would fill a whole row with zeros
-    queries, keys, values = (x.split(lengths, dim=2) for x in (query, repeat_kv(key, groups), repeat_kv(value, groups)))
+    # In fp32: a CPU's bf16 kernel takes longer on short segments. Split, not slices: its backward concatenates, where
+    # each slice's would fill a whole row with zeros.
+    queries, keys, values = (
+        x.float().split(lengths, dim=2) for x in (query, repeat_kv(key, groups), repeat_kv(value, groups))
+    )
     outputs = []
-    for i, (length, parent) in enumerate(segments):
-        k, v, mask = keys[i], values[i], None
-        if parent >= 0:
-            k, v = torch.cat((keys[parent], k), dim=2), torch.cat((values[parent], v), dim=2)
-            mask = torch.ones(length, k.shape[2], dtype=torch.bool, device=k.device).tril(k.shape[2] - length)
-        outputs.append(
-            scaled_dot_product_attention(
-                queries[i], k, v, attn_mask=mask, is_causal=mask is None, dropout_p=dropout, scale=scaling
+    with torch.autocast(query.device.type, enabled=False):
+        for i, (length, parent) in enumerate(segments):
+            k, v, mask = keys[i], values[i], None
+            if parent >= 0:
+                k, v = torch.cat((keys[parent], k), dim=2), torch.cat((values[parent], v), dim=2)
+                mask = torch.ones(length, k.shape[2], dtype=torch.bool, device=k.device).tril(k.shape[2] - length)
+            outputs.append(
+                scaled_dot_product_attention(
+                    queries[i], k, v, attn_mask=mask, is_causal=mask is None, dropout_p=dropout, scale=scaling
+                )
             )
-        )
-    return torch.cat(outputs, dim=2).transpose(1, 2).contiguous(), None
+    return torch.cat(outputs, dim=2).transpose(1, 2).to(query.dtype).contiguous(), None
 
 
 AttentionInterface.register(SEGMENTWISE, segmentwise)

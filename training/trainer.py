@@ -219,7 +219,7 @@ class RewardTrainer(SafeTrainer):
                 seconds = self._time(model, core, suited)
             choice = min(seconds, key=seconds.__getitem__)
             said = ", ".join(f"{name} {1000 * one:,.0f} ms" for name, one in seconds.items())
-            self.batching["measured"] = f"{said} a step's batch"
+            self.batching["measured"] = f"{said} a half batch"
         use(core, choice)
         self.batching["strategy"] = self.run["batching"] = choice  # a resumed run goes on with it
         return choice
@@ -227,7 +227,8 @@ class RewardTrainer(SafeTrainer):
     def _time(self, model: nn.Module, core: SentenceRewardModel, strategies: Sequence[str]) -> dict[str, float]:
         """Seconds a batch by each strategy, the best of three rounds; the first leaves far slower ones behind. On a CPU
         they are this process's own, whatever else is running. The main process's clock counts, so all agree."""
-        size, data = self.args.per_device_train_batch_size, cast(Any, self.train_dataset)
+        # Batches of half the size, so that choosing takes no more memory than training.
+        size, data = (self.args.per_device_train_batch_size + 1) // 2, cast(Any, self.train_dataset)
         if isinstance(data, IterableDataset):
             rows = list(data.take(2 * size))
         else:  # a third and two thirds of the way through the epoch: lengths may be grouped, the longest first
