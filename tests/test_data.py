@@ -14,7 +14,7 @@ import pytest
 from tiny import tiny_model
 from transformers import PreTrainedTokenizerFast
 
-import training.data
+import training.rows
 from sentrm.encoding import Encoder
 from sentrm.errors import PreferenceDataError, SentrmError
 from sentrm.preferences import PreferencePair, load_preferences
@@ -332,7 +332,7 @@ class NotPickled(RulesSegmenter):
 
 
 def test_two_processes_give_the_rows_of_one(encoder, tmp_path, monkeypatch):
-    monkeypatch.setattr(training.data, "ROWS_A_PROCESS", 10)
+    monkeypatch.setattr(training.rows, "ROWS_A_PROCESS", 10)
     pairs = [
         PreferencePair(f"Boil {i}?", "Yes. " * (i % 4 + 1), "x" * 4000 if i % 7 == 0 else "No.") for i in range(40)
     ]

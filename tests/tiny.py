@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import torch
 from transformers import BertConfig, GPTNeoXConfig, LlamaConfig, Qwen3Config
 
@@ -24,7 +26,7 @@ def tiny_model(architecture: str = "llama", **config: object) -> SentenceRewardM
     """A random model, the same at every call, with a head and attention wide awake: no two boundaries are alike."""
     torch.manual_seed(0)
     full = SentenceRewardConfig(
-        backbone_config=BACKBONES[architecture],
+        backbone_config=copy.deepcopy(BACKBONES[architecture]),  # a test may change it
         max_length=config.pop("max_length", 256),
         segmenter={"backend": "rules", "name": "en", "threshold": None},
         **config,
