@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import cmath
 import math
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -134,32 +132,6 @@ def test_save_and_load(tmp_path):
         assert loaded.config.boundary == "offset"
         assert torch.equal(forward(loaded).score, forward(model).score)
     assert {file.suffix for file in tmp_path.iterdir()} == {".json", ".safetensors"}
-
-
-def test_exported_code_runs_where_sentrm_is_not_importable(tmp_path):
-    model = tiny_model()
-    SentenceRewardConfig.register_for_auto_class()
-    SentenceRewardModel.register_for_auto_class("AutoModel")
-    try:
-        model.save_pretrained(tmp_path / "export")
-    finally:
-        SentenceRewardConfig._auto_class = SentenceRewardModel._auto_class = None
-    ids, boundaries = ROWS[0]
-    script = f"""
-import sys
-sys.modules["sentrm"] = None  # importing it raises
-import torch
-from transformers import AutoModel
-model = AutoModel.from_pretrained({str(tmp_path / "export")!r}, trust_remote_code=True).eval()
-ids = torch.tensor([{ids}])
-print(model(ids, torch.ones_like(ids), torch.tensor([{boundaries}])).score.item())
-"""
-    environment = {"HF_MODULES_CACHE": str(tmp_path / "modules"), "HF_HUB_OFFLINE": "1", "PATH": "/usr/bin:/bin"}
-    done = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, cwd=tmp_path, env=environment, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    assert float(done.stdout.split()[-1]) == pytest.approx(forward(model).score[0].item(), abs=1e-6)
 
 
 def test_weights_survive_half_precision_saving_with_a_full_precision_head(tmp_path):

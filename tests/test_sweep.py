@@ -118,6 +118,7 @@ def test_a_narrow_terminal_leaves_the_sources_out(monkeypatch, capsys):
     rows = summarise({"a": {1: metrics(0.5, 0.5)}, "b": {1: metrics(0.75, 0.5)}})
     for columns, there in (("200", True), ("120", False)):
         monkeypatch.setenv("COLUMNS", columns)
+        monkeypatch.setenv("LINES", "50")  # with both, rich asks no terminal
         print_results(rows, ["Note."])
         printed = capsys.readouterr().out
         assert ("small" in printed) is there
