@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from training import sweep
 from training.sweep_results import Estimate, caption, cells, held_out_differences, over_seeds, print_results, summarise
@@ -114,12 +115,10 @@ def test_other_held_out_pairs_are_told():
     assert "NOT" not in "".join(caption(rows, [1, 2], [], "c"))
 
 
-def test_a_narrow_terminal_leaves_the_sources_out(monkeypatch, capsys):
+def test_a_narrow_terminal_leaves_the_sources_out(capsys):
     rows = summarise({"a": {1: metrics(0.5, 0.5)}, "b": {1: metrics(0.75, 0.5)}})
-    for columns, there in (("200", True), ("120", False)):
-        monkeypatch.setenv("COLUMNS", columns)
-        monkeypatch.setenv("LINES", "50")  # with both, rich asks no terminal
-        print_results(rows, ["Note."])
+    for width, there in ((200, True), (120, False)):
+        print_results(rows, ["Note."], Console(width=width, height=50))
         printed = capsys.readouterr().out
         assert ("small" in printed) is there
         assert "68.8 (50.0 to 90.0)" in printed

@@ -176,10 +176,10 @@ def caption(rows: Sequence[Row], seeds: Sequence[int], differences: Sequence[str
     ]
 
 
-def print_results(rows: Sequence[Row], notes: Sequence[str]) -> None:
+def print_results(rows: Sequence[Row], notes: Sequence[str], console: Console | None = None) -> None:
     """The table; where the terminal is too narrow for it, without the sources."""
     lines, sources = cells(rows), len({name for row in rows for name in row.accuracy} - set(OVERALL))
-    console = Console()
+    console = console or Console()
     for width in (len(lines[0]), len(lines[0]) - sources):
         table = Table(box=None, pad_edge=False, header_style="bold")
         for i, name in enumerate(lines[0][:width]):
