@@ -188,6 +188,6 @@ def print_results(rows: Sequence[Row], notes: Sequence[str], console: Console | 
             table.add_row(*map(Text, line[:width]))
         if console.measure(table, options=console.options.update(max_width=1000)).maximum <= console.width:
             break
-    show(table)
+    show(table, console)
     for note in notes:
-        show(Text(note))
+        show(Text(note), console)

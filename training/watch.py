@@ -44,9 +44,9 @@ SHARDED = (DistributedType.FSDP, DistributedType.DEEPSPEED)  # one process alone
 COLUMNS = ["pair", "side", "sentence", "reward", "weight", "score", "margin"]
 
 
-def show(what: RenderableType) -> None:
+def show(what: RenderableType, console: Console | None = None) -> None:
     """Print `what` above the progress bar."""
-    console = Console()
+    console = console or Console()
     with console.capture() as captured:
         console.print(what)
     tqdm.write(captured.get(), end="")
