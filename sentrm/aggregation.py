@@ -51,10 +51,13 @@ class Attention(nn.Module):
         index = torch.arange(mask.shape[1], device=mask.device).expand_as(mask)  # (B, S)
         last = mask.sum(1) - 1  # (B,) N
         final = hidden[torch.arange(len(last), device=last.device), last]  # (B, H)
-        q = rotate(self.query(final), last, self.theta)  # (B, d)
-        k = rotate(self.key(hidden), index, self.theta)  # (B, S, d)
+        q = self.placed(self.query(final), last)  # (B, d)
+        k = self.placed(self.key(hidden), index)  # (B, S, d)
         logits = (k @ q.unsqueeze(-1)).squeeze(-1) / q.shape[-1] ** 0.5  # (B, S)
         return masked_softmax(logits, self.attended(mask))
+
+    def placed(self, x: Tensor, index: Tensor) -> Tensor:
+        return rotate(x, index, self.theta)
 
     def attended(self, mask: Tensor) -> Tensor:
         return mask
@@ -65,6 +68,21 @@ class AttentionWithoutPrompt(Attention):
 
     def attended(self, mask: Tensor) -> Tensor:
         return without_prompt(mask)
+
+
+class AttentionWithoutRotary(Attention):
+    """The paper's attention, blind to where a boundary stands but for what its hidden state says."""
+
+    def placed(self, x: Tensor, index: Tensor) -> Tensor:
+        return x
+
+
+class RelativeAttention(Attention):
+    """The paper's attention in units of an even share, `a_i (N + 1)`: where it is even, `R = v_N` whatever N is, and
+    not `v_N / (N + 1)`. Weights sum to N + 1."""
+
+    def forward(self, hidden: Tensor, rewards: Tensor, mask: Tensor) -> Tensor:
+        return super().forward(hidden, rewards, mask) * mask.sum(1, keepdim=True)
 
 
 class Mean(nn.Module):
@@ -119,6 +137,8 @@ class Softmin(Mean):
 AGGREGATORS: dict[str, type[nn.Module]] = {
     "attention": Attention,
     "attention_without_prompt": AttentionWithoutPrompt,
+    "attention_without_rotary": AttentionWithoutRotary,
+    "relative_attention": RelativeAttention,
     "mean": Mean,
     "last": Last,
     "sum_values": SumValues,

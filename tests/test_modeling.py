@@ -48,15 +48,17 @@ def naive(model: SentenceRewardModel, ids: list[int], boundaries: list[int]) -> 
     v = [linear(model.value_head, x)[0] for x in h]
     delta = [v[0]] + [v[i] - v[i - 1] for i in range(1, last + 1)]
     name = model.config.aggregator
-    first = 0 if name == "attention" else 1
-    if name.startswith("attention"):
-        q = rope(linear(model.aggregator.query, h[last]), last)
-        logits = [
-            sum(a * b for a, b in zip(q, rope(linear(model.aggregator.key, x), i), strict=True)) / math.sqrt(len(q))
-            for i, x in enumerate(h)
-        ]
+    first = 1 if name == "attention_without_prompt" else 0
+    if "attention" in name:
+        turned = [linear(model.aggregator.query, h[last]), *(linear(model.aggregator.key, x) for x in h)]
+        if name != "attention_without_rotary":
+            turned = [rope(x, i) for x, i in zip(turned, [last, *range(last + 1)], strict=True)]
+        q, *keys = turned
+        logits = [sum(a * b for a, b in zip(q, k, strict=True)) / math.sqrt(len(q)) for k in keys]
         total = sum(math.exp(one) for one in logits[first:])
         a = [0.0] * first + [math.exp(one) / total for one in logits[first:]] if last >= first else [0.0]
+        if name == "relative_attention":
+            a = [(last + 1) * one for one in a]
         score = sum(x * y for x, y in zip(a, delta, strict=True))
     elif name == "mean":
         a, score = [1 / (last + 1)] * (last + 1), sum(delta) / (last + 1)
@@ -105,8 +107,10 @@ def test_identities(aggregator):
     # Summation by parts: R = a_N v_N + Σ_{i<N} (a_i - a_{i+1}) v_i, with a_{N+1} = 0 in the padding.
     after = torch.nn.functional.pad(a[:, 1:], (0, 1))
     torch.testing.assert_close(((a - after) * v).sum(1), output.score)
-    if aggregator in ("attention", "mean"):
+    if aggregator in ("attention", "attention_without_rotary", "mean"):
         torch.testing.assert_close(a.sum(1), torch.ones(len(a)))
+    if aggregator == "relative_attention":
+        torch.testing.assert_close(a.sum(1), n.float())
     if aggregator == "mean":
         torch.testing.assert_close(output.score, v[torch.arange(len(v)), n - 1] / n)
 
