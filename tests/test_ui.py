@@ -97,6 +97,14 @@ def test_the_margin_line_never_claims_a_false_sum():
     assert words.margin_line(0.844, -0.154) == "margin +1.00 ≈ 0.84 − (−0.15)"
 
 
+def test_weights_that_add_up_to_one_are_shares_and_others_factors():
+    assert [words.weight_of((0.25, 0.75), i) for i in range(2)] == ["25%", "75%"]
+    assert [words.weight_of((1.0, 1.0, 0.96), i) for i in range(3)] == ["1.00", "1.00", "0.96"]
+    side = heatmap_value(ScoredPair("", response("A. B.", (0, 1, 2), (0.5, 1.0, 1.5)), PAIR.b))["sides"][0]
+    assert [one["weight"] for one in (side["prompt_term"], *side["sentences"])] == ["0.50", "1.00", "1.50"]
+    assert ", weight 1.50, contribution" in side["sentences"][1]["label"]
+
+
 def test_characters_a_screen_cannot_show_are_replaced_one_for_one():
     assert words.visible("a\0b\ud800c\x1b\x7f\t\n\r") == "a␀b\ufffdc␛␡\t\n\r"
     assert words.visible("plain 🙂") == "plain 🙂"

@@ -17,7 +17,7 @@ from platform import python_version
 from typing import Any
 
 from sentrm.results import Prompt, ScoredPair, ScoredResponse
-from sentrm.ui.words import counted, percent, signed, unit_of, visible
+from sentrm.ui.words import counted, signed, unit_of, visible, weight_of
 
 from .charts import (
     POINTS,
@@ -289,8 +289,9 @@ def _most_wrong(metrics: dict[str, Any], scored: Sequence[ScoredPair], unit: str
         even = even_share(response)
         rows = []
         terms = zip(response.sentences, response.rewards[1:], response.weights[1:], strict=True)
-        for sentence, reward, weight in terms:
-            colour, told = ramp[scale.class_of(reward)], f"reward {signed(reward)}, weight {percent(weight)}"
+        for i, (sentence, reward, weight) in enumerate(terms, start=1):
+            colour = ramp[scale.class_of(reward)]
+            told = f"reward {signed(reward)}, weight {weight_of(response.weights, i)}"
             if running:  # a token or segment stands where it stood, white space and all
                 rows.append(f'<span style="background: {colour}" title="{told}">{_text(sentence)}</span>')
                 continue

@@ -10,7 +10,7 @@ import math
 from typing import TYPE_CHECKING
 
 from ..results import ScoredPair, ScoredResponse
-from .words import MINUS, counted, percent, plain, signed, unit_of, visible
+from .words import MINUS, counted, plain, signed, unit_of, visible, weight_of
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -126,7 +126,7 @@ def table_rows(pair: ScoredPair) -> list[list[str]]:
                     str(response.tokens[i - 1]) if i else "",
                     plain(response.values[i], 4),
                     signed(response.rewards[i], 4),
-                    percent(response.weights[i]),
+                    weight_of(response.weights, i),
                     signed(contribution, 4),
                 ]
             )

@@ -23,7 +23,7 @@ import gradio as gr
 from gradio.component_meta import ComponentMeta
 
 from ..results import ScoredPair, ScoredResponse
-from .words import counted, margin_line, percent, plain, signed, unit_of, verdict, visible
+from .words import counted, margin_line, plain, signed, unit_of, verdict, visible, weight_of
 
 # ColorBrewer 2.0 (Cynthia Brewer, colorbrewer2.org), the inner seven of the nine-class diverging ramps, below to above.
 PALETTES = {
@@ -161,7 +161,7 @@ def _side(name: str, response: ScoredResponse, scale: Scale, digits: int) -> dic
                 "above": f"{plain(abs(reward - scale.centre), 3)} "
                 f"{'above' if reward >= scale.centre else 'below'} the baseline",
                 "value": f"{plain(response.values[i - 1], 3)} → {plain(response.values[i], 3)}",
-                "weight": percent(weight),
+                "weight": weight_of(response.weights, i),
                 "even": f"{plain(times, 1)} × even",
                 "bar": round(100 * max(0.0, min(1.0, times / FULL_BAR)), 2),
                 "over": times > FULL_BAR,
@@ -169,7 +169,7 @@ def _side(name: str, response: ScoredResponse, scale: Scale, digits: int) -> dic
                 "tokens": counted(response.tokens[i - 1], "token"),
                 "title": f"{name} · {place}",
                 "label": f"{place.capitalize()}, reward {signed(reward, digits)}, weight "
-                f"{percent(weight).removesuffix('%')} percent, contribution {signed(contribution, 3)}",
+                f"{weight_of(response.weights, i).replace('%', ' percent')}, contribution {signed(contribution, 3)}",
             }
         )
     tail = response.text[response.spans[-1].end :] if response.spans else response.text
@@ -180,7 +180,7 @@ def _side(name: str, response: ScoredResponse, scale: Scale, digits: int) -> dic
         "sentences": sentences,
         "prompt_term": {
             "reward": signed(response.rewards[0], digits),
-            "weight": percent(response.weights[0]),
+            "weight": weight_of(response.weights, 0),
             "contribution": signed(response.contributions[0], 3),
         },
         "sum": {

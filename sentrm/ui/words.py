@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+
 MINUS = "\u2212"
 UNITS = {"tokens": "token", "entropy": "segment", "response": "response"}  # what a segmenter's backend cuts
 
@@ -31,6 +34,12 @@ def percent(share: float) -> str:
     if abs(share) >= 0.0995 or share == 0:
         return f"{100 * share:.0f}%".replace("-", MINUS)
     return f"{100 * share:.1f}%".replace("-", MINUS)
+
+
+def weight_of(weights: Sequence[float], i: int) -> str:
+    """Weight i: `31%` where all add up to one, else the plain factor, `1.24`."""
+    shares = math.isclose(math.fsum(weights), 1, abs_tol=1e-3)
+    return percent(weights[i]) if shares else plain(weights[i])
 
 
 def counted(number: int, noun: str) -> str:
