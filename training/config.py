@@ -140,6 +140,7 @@ class TrainConfig(TrainingArguments):
     )
     licence: str = field(default="", metadata={"help": "The weights' licence, for the model card's front matter."})
     backbone_card: str = field(default="", metadata={"help": "The model card's line on where the backbone comes from."})
+    intended_use: str = field(default="", metadata={"help": "The model card's Markdown on what the model is for."})
 
     per_device_train_batch_size: int = 8
     gradient_accumulation_steps: int = 32

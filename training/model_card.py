@@ -25,6 +25,7 @@ def model_card(config: TrainConfig, counts: Sequence[SourceCount], metrics: dict
         [
             head,
             *_intro(config, metrics),
+            *(["## Intended use", "", config.intended_use.strip(), ""] if config.intended_use else []),
             *_results(config, metrics),
             *_data(config, counts, metrics),
             *_recipe(config, metrics),
