@@ -7,6 +7,7 @@ import hashlib
 import itertools
 import json
 import math
+import re
 import shutil
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from sentrm.encoding import Encoder
 from sentrm.errors import PreferenceDataError, SentrmError
 from sentrm.preferences import PreferencePair, load_preferences
 from sentrm.segmentation import RulesSegmenter, SegmenterSpec
+from training.corruptions import KINDS
 from training.data import DataSource, is_held_out, load_mixture
 from training.rows import COUNTS, encode_pairs
 from training.streaming import stream_mixture
@@ -414,3 +416,128 @@ def test_a_stream_is_lazy_and_its_mistakes_are_told(encoder, tmp_path):
         list(stream)
     with pytest.raises(PreferenceDataError, match="there is no file"):
         stream_mixture([DataSource("missing.jsonl")], str(tmp_path), {}, 1, False, RULES, encoder)
+
+
+# Corrupted sources
+
+
+def prose_rows(count: int) -> list[dict]:
+    """The chosen responses of ranked rows and pairs, some of them twice, and pairs without a better response."""
+    good = "The cook has boiled {} eggs for 12 minutes. They are easy to peel after that."
+    rows = [
+        {
+            "prompt": f"How are {i} eggs boiled?",
+            "chosen": good.format(i),
+            "rejected": f"No {i}.",
+            "margin": 2.0,
+            **extra,
+        }
+        for i in range(count)
+        for extra in ({}, {"rejected": "Never."})
+    ]
+    ranked = [
+        {"prompt": f"How are {i} peas boiled?", "responses": [good.format(i), "It is done with water.", "It is done."]}
+        | {"ranks": [1, 2, 3]}
+        for i in range(count)
+    ]
+    ties = [{"prompt": "p", "chosen": good, "rejected": "No.", **one} for one in ({"tie": True}, {"probability": 0.2})]
+    return [*rows, *ranked, *ties]
+
+
+def test_a_corrupted_source_holds_each_chosen_response_against_one_with_a_changed_sentence(tmp_path, encoder):
+    rows = prose_rows(40)
+    write(tmp_path / "a.jsonl", rows)
+    sources = [DataSource("a.jsonl"), DataSource("a.jsonl", corrupted=True)]
+    train, held_out, counts = load_mixture(sources, str(tmp_path), {}, seed=1, strict=False)
+    assert [count.source.name for count in counts] == ["a", "a-corrupted"]
+    bad, theirs = ([pair for pair in side if pair.source == "a-corrupted"] for side in (train, held_out))
+    assert counts[1].train == len(bad)
+    assert counts[1].held_out == len(theirs) > 0
+    plain, tested = ([pair for pair in side if pair.source == "a"] for side in (train, held_out))
+    for ours, original in ((bad, plain), (theirs, tested)):
+        better = {(pair.prompt, pair.chosen) for pair in original if pair.probability > 0.5}
+        whole = [
+            (pair.prompt, next(c for p, c in better if (p, c[: len(pair.chosen)]) == (pair.prompt, pair.chosen)))
+            for pair in ours
+        ]
+        assert collections.Counter(whole) == dict.fromkeys(better, 1)
+    whole = {pair.chosen for pair in (*plain, *tested)}
+    assert all(pair.chosen in whole for pair in theirs), "held-out responses are whole"
+    ended = [pair for pair in bad if pair.chosen not in whole]
+    assert ended
+    for pair in ended:  # up to the sentence that was changed, which is the last
+        ours, theirs_ = (RULES.spans([text])[0] for text in (pair.chosen, pair.rejected))
+        assert len(ours) == len(theirs_)
+        assert pair.chosen[: ours[-1].start] == pair.rejected[: theirs_[-1].start]
+    assert {is_held_out(pair.split_key) for pair in bad} == {False}
+    assert {is_held_out(pair.split_key) for pair in theirs} == {True}
+    for pair in (*bad, *theirs):
+        assert pair.rejected != pair.chosen
+        assert (pair.probability, pair.margin, pair.group) == (1.0, None, "")
+        assert pair.id.startswith("a-corrupted:")
+        assert pair.id.rsplit(":")[-1] in KINDS
+    assert len({pair.id for pair in bad}) == len(bad)
+    dataset, kept, _ = encode_pairs(bad, RULES, encoder)
+    assert kept == bad
+    assert dataset["comparisons"] == [[[0, 1]]] * len(bad), "no ranked rows"
+
+    again = load_mixture(sources, str(tmp_path), {}, seed=1, strict=False)
+    assert again[:2] == (train, held_out)
+    other = load_mixture(sources, str(tmp_path), {}, seed=2, strict=False)
+    assert {pair.rejected for pair in other[0]} != {pair.rejected for pair in train}
+    assert other[1] == held_out, "every run is tested on the same pairs"
+    write(tmp_path / "a.jsonl", rows[::-1])
+    turned = load_mixture(sources, str(tmp_path), {}, seed=1, strict=False)[0]
+    assert {(p.chosen, p.rejected) for p in turned if p.source == "a-corrupted"} == {
+        (pair.chosen, pair.rejected) for pair in bad
+    }
+
+
+def test_a_corrupted_source_has_a_cap_and_a_weight_and_keeps_messages_and_tools(tmp_path):
+    tools = [{"type": "function", "function": {"name": "peel", "parameters": {"type": "object"}}}]
+    rows = [
+        {
+            "prompt": [{"role": "system", "content": "Be short."}, {"role": "user", "content": f"Boil {i} eggs?"}],
+            "chosen": [{"role": "assistant", "content": f"The {i} eggs are boiled for 12 minutes by the cook."}],
+            "rejected": [{"role": "assistant", "content": "No."}],
+            "tools": tools,
+        }
+        for i in range(40)
+    ]
+    write(tmp_path / "a.jsonl", rows)
+    write(tmp_path / "b.jsonl", egg_rows(100))
+    capped = load_mixture([DataSource("a.jsonl", corrupted=True, pairs=7)], str(tmp_path), {}, 1, False)[0]
+    assert len(capped) == 7
+    assert all(pair.tools == tuple(tools) for pair in capped)
+    assert all([message["role"] for message in pair.prompt] == ["system", "user"] for pair in capped)
+    sources = [DataSource("b.jsonl", weight=4), DataSource("a.jsonl", corrupted=True, weight=1)]
+    _, _, counts = load_mixture(sources, str(tmp_path), {}, 1, False)
+    assert counts[0].train == pytest.approx(4 * counts[1].train, abs=3)
+
+
+def test_nothing_of_a_prompt_that_reads_as_a_held_out_one_is_borrowed(tmp_path):
+    """The hash is of the raw text: a transcript may be a training row, and its prompt held out in another file."""
+    prompts = [f"How are {i} eggs boiled?" for i in range(100)]
+    rows = [{"prompt": one, "chosen": "Yes.", "rejected": "No."} for one in prompts]
+    write(tmp_path / "plain.jsonl", rows)
+    secret = "Quokkas{} sometimes wander through abandoned lighthouses and gather in the evening."
+    transcripts = [
+        {"prompt": f"\n\nHuman: {one}\n\nAssistant:", "chosen": secret.format(i), "rejected": "No."}
+        for i, one in enumerate(prompts)
+    ]
+    others = [
+        {"prompt": f"Why {i}?", "chosen": f"The cook has {i} reasons for it.", "rejected": "No."} for i in range(200)
+    ]
+    write(tmp_path / "mixed.jsonl", [*transcripts, *others])
+    sources = [DataSource("plain.jsonl"), DataSource("mixed.jsonl", corrupted=True)]
+    train, _, _ = load_mixture(sources, str(tmp_path), {}, seed=1, strict=False)
+    borrowed = {int(number) for pair in train for number in re.findall(r"Quokkas(\d+)", pair.rejected)}
+    assert borrowed
+    assert not any(is_held_out(prompts[i]) for i in borrowed)
+
+
+def test_a_pretokenised_source_has_nothing_to_corrupt(tmp_path):
+    rows = [{"chosen_ids": [i, 2, 3], "rejected_ids": [i, 2, 4]} for i in range(20)]
+    write(tmp_path / "a.jsonl", rows)
+    train, held_out, _ = load_mixture([DataSource("a.jsonl", corrupted=True)], str(tmp_path), {}, 1, False)
+    assert train == held_out == []

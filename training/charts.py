@@ -12,6 +12,7 @@ from itertools import pairwise
 from typing import Any
 
 from sentrm.results import ScoredPair, ScoredResponse
+from sentrm.ui.words import MINUS
 
 CHOSEN, REJECTED = "#4393c3", "#d6604d"  # the ends of the heatmap's ramp
 MAIN, QUIET = "#4a78e8", "#7b8494"  # 3:1 on the light and on the dark page
@@ -202,6 +203,96 @@ def weights_chart(rows: Sequence[dict[str, Any]]) -> Chart:
         "yaxis": {"rangemode": "tozero"},
         "annotations": [_title("weight, even shares")],
         "shapes": [_line(x0=0, x1=1, xref="paper", y0=1, y1=1)],
+    }
+    return {"data": data, "layout": layout}
+
+
+def quintiles_chart(quintiles: Sequence[dict[str, float]]) -> Chart:
+    """Accuracy by length difference, and the two rules that only look at length.
+
+    A rule is right in all comparisons of one side of zero and in none of the other; of the fifth around zero, where it
+    is neither, it has no point.
+    """
+    x = list(range(len(quintiles)))
+    longer = [1.0 if one["from"] > 0 else 0.0 if one["to"] <= 0 else None for one in quintiles]
+    shorter = [1.0 if one["to"] < 0 else 0.0 if one["from"] >= 0 else None for one in quintiles]
+    rule = {"type": "scatter", "mode": "lines", "x": x, "connectgaps": True, "hoverinfo": "skip"}
+    data = [
+        rule | {"name": "always longer", "y": longer, "line": {"color": CHOSEN, "width": 1.5, "dash": "dot"}},
+        rule | {"name": "always shorter", "y": shorter, "line": {"color": REJECTED, "width": 1.5, "dash": "dash"}},
+        {
+            "type": "scatter",
+            "mode": "lines+markers",
+            "name": "this model",
+            "x": x,
+            "y": [one["accuracy"] for one in quintiles],
+            "customdata": [one["comparisons"] for one in quintiles],
+            "line": {"color": MAIN, "width": 2},
+            "marker": {"size": 9},
+            "hovertemplate": "%{y:.1%} of %{customdata:,} comparisons<extra></extra>",
+        },
+    ]
+    layout = {
+        "xaxis": {
+            "tickvals": x,
+            "ticktext": [spread(one).replace(" to ", "<br>to ") for one in quintiles],
+            "title": {"text": "right − wrong, characters"},
+            "showgrid": False,
+            "tickangle": 0,
+        },
+        "yaxis": {"range": [-0.04, 1.04], "tickformat": ".0%", "nticks": 6},
+        "annotations": [_title("accuracy")],
+    }
+    return {"data": data, "layout": layout}
+
+
+def spread(quintile: dict[str, float]) -> str:
+    """`−1,512 to −210`: the differences of a fifth."""
+    low, high = (f"{quintile[end]:+,.0f}".replace("-", MINUS) for end in ("from", "to"))
+    return f"{low} to {high}"
+
+
+def auroc_chart(rows: Sequence[tuple[str, dict[str, float | None]]]) -> Chart:
+    """A dot and its 95% interval for each name, on lines below one another; the dotted line is chance.
+
+    A name must be plotly's own text: its `<` escaped.
+    """
+    shown = [(name, one) for name, one in rows if one["value"] is not None]
+    values = [one["value"] or 0.0 for _, one in shown]
+    lows, highs = ([one[end] if one[end] is not None else one["value"] for _, one in shown] for end in ("low", "high"))
+    y = list(range(len(shown)))
+    data = [
+        {
+            "type": "scatter",
+            "mode": "markers",
+            "x": values,
+            "y": y,
+            "error_x": {
+                "type": "data",
+                "symmetric": False,
+                "array": [(high or 0.0) - value for high, value in zip(highs, values, strict=True)],
+                "arrayminus": [value - (low or 0.0) for low, value in zip(lows, values, strict=True)],
+                "color": QUIET,
+                "thickness": 1.5,
+                "width": 4,
+            },
+            "marker": {"color": MAIN, "size": 9},
+            "showlegend": False,
+            "hovertemplate": "%{x:.3f}<extra></extra>",
+        }
+    ]
+    ends = [0.5, *(end for end in (*lows, *highs) if end is not None)]
+    layout = {
+        "height": 33 + 34.7 * len(shown) + 44,  # its lines beside the rows of the table
+        "margin": {"l": 44, "r": 12, "t": 33, "b": 44},
+        "xaxis": {"range": [min(ends) - 0.03, max(ends) + 0.03], "nticks": 6, "title": {"text": "AUROC"}},
+        "yaxis": {
+            "tickvals": y,
+            "ticktext": [name for name, _ in shown],
+            "range": [len(shown) - 0.5, -0.5],
+        },
+        "shapes": [_line(x0=0.5, x1=0.5, y0=0, y1=1, yref="paper")],
+        "annotations": [_note("chance", 0.5, 1, xref="x", xanchor="center", yanchor="bottom")],
     }
     return {"data": data, "layout": layout}
 

@@ -193,7 +193,7 @@ class TrainConfig(TrainingArguments):
             _ = self.sources
         except TypeError as error:
             raise SentrmError(
-                f"the recipe's data: {error}. Expected path, split, pairs, weight, licence, origin."
+                f"the recipe's data: {error}. Expected path, split, pairs, weight, licence, origin, corrupted."
             ) from error
         taken = [self.name, *LENGTH_RULES]
         for entry in self.compare or []:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import math
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import accumulate, takewhile
 from pathlib import Path
+from typing import Any
 
 from sentrm.errors import PreferenceDataError
 from sentrm.preferences import PreferencePair, load_preferences
 
+from .corruptions import Corruptor, GoodResponse
 from .rows import COUNTS, grouped_rows
 
 
@@ -26,6 +29,7 @@ class DataSource:
     weight: float | None = None  # share of the training rows, relative to the other sources' weights
     licence: str = ""  # for the model card
     origin: str = ""  # for the model card
+    corrupted: bool = False  # its pairs are its chosen responses against versions of them with one sentence changed
 
     def __post_init__(self) -> None:
         if self.pairs is not None and self.pairs < 1:
@@ -35,7 +39,7 @@ class DataSource:
 
     @property
     def name(self) -> str:
-        return Path(self.path).name.split(".")[0]
+        return Path(self.path).name.split(".")[0] + ("-corrupted" if self.corrupted else "")
 
     def found_in(self, folder: str) -> str:
         """The path of the file, or the hub id."""
@@ -107,7 +111,8 @@ def load_mixture(
     training pair whose prompt reads as a held-out one's is left out.
     With weights, the training rows are the largest number that has the weights' proportions and repeats nothing:
     with n_i rows at hand (at most `pairs`) and shares p_i, source i gives p_i · min_j(n_j / p_j) rows, rounded, drawn
-    by the seed. A row is a pair, or all pairs of one ranked row.
+    by the seed. A row is a pair, or all pairs of one ranked row. The pairs of a corrupted source are those of
+    `corrupted_pairs`.
 
     Raises:
         PreferenceDataError: if a source cannot be read, or has a weight while another has none.
@@ -122,16 +127,21 @@ def load_mixture(
     ]
     any_implicit = any(pair.implicit_prompt for data in files for pair in data.pairs)
     begun = beginnings([data.pairs for data in files]) if any_implicit else {}
-    for source, data in zip(sources, files, strict=True):
+    keyed = [
+        [replace(one, split_key=(one.implicit_prompt and begins_as(one, begun)) or one.split_key) for one in data.pairs]
+        for data in files
+    ]
+    tested = {as_read(pair) for pairs in keyed for pair in pairs if is_held_out(pair.split_key)}
+    for source, data, read in zip(sources, files, keyed, strict=True):
         for problem in data.problems[:5]:
             print(f"{source.path}: row {problem.row} left out: {problem.reason}")
-        pairs = [
-            replace(named(pair, source), split_key=(pair.implicit_prompt and begins_as(pair, begun)) or pair.split_key)
-            for pair in data.pairs
-        ]
+        pairs = [named(pair, source) for pair in read]
         if implicit := [pair.split_key for pair in pairs if pair.implicit_prompt]:
             groups = f"{len(implicit)} pairs without a prompt of their own, in {len(set(implicit))} groups"
             print(f"{source.path}: {groups} that begin alike; each is trained on or held out as a whole")
+        if source.corrupted:
+            pairs = [pair for pair in pairs if is_held_out(pair.split_key) or as_read(pair) not in tested]
+            pairs = corrupted_pairs(pairs, seed)
         ours = grouped_rows([pair for pair in pairs if not is_held_out(pair.split_key)])
         theirs = [pair for pair in pairs if is_held_out(pair.split_key)]
         if source.pairs is not None and source.pairs < len(ours):
@@ -139,7 +149,6 @@ def load_mixture(
         train.append(ours)
         held_out += theirs
         counts.append(SourceCount(source, data.rows, len(data.problems), held_out=len(theirs)))
-    tested = {as_read(pair) for pair in held_out}
     train = [[row for row in rows if as_read(row[0]) not in tested] for rows in train]
     if shares is not None:
         most = min(len(rows) / share for rows, share in zip(train, shares, strict=True))
@@ -166,6 +175,37 @@ def shares_of(sources: Sequence[DataSource]) -> list[float] | None:
 def named(pair: PreferencePair, source: DataSource) -> PreferencePair:
     group = f"{source.name}:{pair.group}" if pair.group else ""
     return replace(pair, source=source.name, id=f"{source.name}:{pair.id}", group=group)
+
+
+def corrupted_pairs(pairs: Sequence[PreferencePair], seed: int) -> list[PreferencePair]:
+    """Each distinct chosen response against a version of it with one sentence changed, by a random kind that applies.
+
+    Half of the training pairs, at random, end where the changed sentence does, so that its place can be learnt: what
+    came before is the same, and the last value alone differs.
+
+    What is borrowed for a version comes from `pairs` of the same side of the held-out split. The seed draws the
+    training pairs alone: as of any source, the held-out pairs are the same in every run. Left out are ties, pairs
+    whose rejected response is more probably the better one, pre-tokenised ones, and responses that no kind applies to.
+    """
+    corrupted = []
+    for held_out in (False, True):
+        good: dict[tuple[str, str], tuple[PreferencePair, GoodResponse]] = {}
+        for pair in pairs:
+            if pair.probability > 0.5 and pair.tokens is None and is_held_out(pair.split_key) == held_out:
+                response = GoodResponse(pair.prompt, pair.chosen, pair.split_key)
+                good.setdefault((json.dumps(pair.prompt), pair.chosen), (pair, response))
+        responses = [response for _, response in good.values()]
+        corruptor = Corruptor(responses, held_out=held_out, seed=0 if held_out else seed)
+        for pair, response in good.values():
+            if (bad := corruptor.corrupt_somehow(response)) is None:
+                continue
+            chosen, rejected = pair.chosen, bad.text
+            here = next((one for one in corruptor.sentences(chosen) if one.end > bad.start), None)
+            if not held_out and here and random.Random(f"{seed} {rejected}").random() < 0.5:
+                chosen, rejected = chosen[: here.end], rejected[: bad.end]
+            texts: dict[str, Any] = {"chosen": chosen, "rejected": rejected, "id": f"{pair.id}:{bad.kind}"}
+            corrupted.append(replace(pair, **texts, margin=None, probability=1.0, group=""))
+    return corrupted
 
 
 def as_read(pair: PreferencePair) -> tuple[tuple[str, str], ...]:

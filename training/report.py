@@ -2,22 +2,18 @@
 
 Decisions:
 - Every number is a field of the embedded JSON (`figures`) or of metrics.json; what the page shows is formatted here.
-- Text from data reaches the page through `_text` alone, and the embedded JSON through `_json`: both escape it.
-- Light and dark follow the reader's system; the colours are the app's.
+- Text from data reaches the page through `page.escaped` alone.
 """
 
 from __future__ import annotations
 
-import html
-import json
 from collections.abc import Sequence
 from importlib.metadata import version
-from pathlib import Path
 from platform import python_version
 from typing import Any
 
 from sentrm.results import Prompt, ScoredPair, ScoredResponse
-from sentrm.ui.words import counted, signed, unit_of, visible, weight_of
+from sentrm.ui.words import counted, signed, unit_of, weight_of
 
 from .charts import (
     POINTS,
@@ -29,6 +25,7 @@ from .charts import (
     weights_chart,
 )
 from .figures import POSITIONS, most_wrong, report_figures
+from .page import chart_box, escaped, page, track
 
 
 def versions() -> dict[str, str]:
@@ -46,55 +43,18 @@ def html_report(title: str, metrics: dict[str, Any], log_history: list[dict], sc
         log_history: the Trainer's `state.log_history`; may be empty.
         scored: the held-out pairs as the model scores them, a the chosen and b the rejected response; at least one.
     """
-    from plotly.offline import get_plotlyjs  # as the app's colours below: only the end of a run needs them
-
-    from sentrm.ui.heatmap import INK_ON_COLOUR
-    from sentrm.ui.look import DARK, LIGHT
-
     unit = unit_of(scored[0].a.segmenter.spec)  # what a span is called: a sentence, or a baseline's token or segment
     figures = report_figures(metrics, log_history, scored)
     charts = report_charts(figures, metrics, scored, unit)
-    light, dark = (" ".join(f"--{name.replace('_', '-')}: {c};" for name, c in vars(m).items()) for m in (LIGHT, DARK))
-    style = Path(__file__).with_name("report.css").read_text(encoding="utf-8")
-    return "\n".join(
-        [
-            '<!doctype html><html lang="en"><head><meta charset="utf-8">',
-            '<meta name="viewport" content="width=device-width, initial-scale=1">',
-            f"<title>{_text(title)}: training report</title>",
-            f"<style>:root {{ color-scheme: light dark; --on-colour: {INK_ON_COLOUR}; {light} }}",
-            f"@media (prefers-color-scheme: dark) {{ :root {{ {dark} }} }}",
-            f"{style}</style></head><body><main>",
-            f"<header><h1>{_text(title)}</h1><span>training report · {_model_line(scored[0].a)}</span></header>",
-            *_verdict(metrics, unit),
-            *_training(figures, metrics),
-            *_sources(metrics),
-            *_held_out_charts(figures, metrics, unit),
-            *_most_wrong(metrics, scored, unit),
-            *_run(metrics),
-            "</main>",
-            f'<script type="application/json" id="report">{_json({"figures": figures, "charts": charts})}</script>',
-            f"<script>{get_plotlyjs()}</script>",
-            f"<script>{_DRAW}</script></body></html>",
-        ]
-    )
-
-
-_DRAW = """
-const { charts } = JSON.parse(document.getElementById("report").textContent);
-for (const [id, { data, layout }] of Object.entries(charts)) {
-  const font = { family: "Inter, system-ui, sans-serif", size: 12 };
-  const clear = "rgba(0,0,0,0)";
-  const names = ["xaxis", "yaxis", "yaxis2", "yaxis3"].filter((name) => name.length === 5 || name in layout);
-  const axes = Object.fromEntries(names.map(
-    (name) => [name, { fixedrange: true, zeroline: false, automargin: true, ...layout[name] }]));
-  const top = data.some((trace) => trace.showlegend !== false) ? 50 : 28;
-  Plotly.newPlot(id, data, {
-    height: 300, margin: { l: 44, r: 12, t: top, b: 44 }, paper_bgcolor: clear, plot_bgcolor: clear, font,
-    dragmode: false,
-    legend: { orientation: "h", x: 0, xanchor: "left", yref: "container", y: 1, yanchor: "top" }, ...layout, ...axes,
-  }, { responsive: true, displayModeBar: false });
-}
-"""
+    parts = [
+        *_verdict(metrics, unit),
+        *_training(figures, metrics),
+        *_sources(metrics),
+        *_held_out_charts(figures, metrics, unit),
+        *_most_wrong(metrics, scored, unit),
+        *_run(metrics),
+    ]
+    return page(title, "training report", _model_line(scored[0].a), parts, {"figures": figures, "charts": charts})
 
 
 def report_charts(
@@ -113,15 +73,6 @@ def report_charts(
     return charts
 
 
-def _text(text: object) -> str:
-    return html.escape(visible(str(text)))
-
-
-def _json(data: object) -> str:
-    """JSON that no text can end early: "<" never stands in it as itself."""
-    return json.dumps(data, allow_nan=False).replace("<", "\\u003c")
-
-
 def _share(share: float) -> str:
     return f"{100 * share:.1f}%"
 
@@ -133,24 +84,13 @@ def _interval(figures: dict[str, float]) -> str:
 
 
 def _model_line(response: ScoredResponse) -> str:
-    return f"aggregator {_text(response.model.aggregator)} · segmenter {_text(response.segmenter.spec)}"
-
-
-def _track(figures: dict[str, float], others: Sequence[float]) -> str:
-    """Accuracy and its interval on a line from 0 to 100%, a tick for each other system."""
-    parts = ['<i class="half" style="--at: 50%"></i>']
-    if "accuracy_low" in figures:
-        low, high = figures["accuracy_low"], figures["accuracy_high"]
-        parts.append(f'<i class="interval" style="--at: {100 * low:.2f}%; --width: {100 * (high - low):.2f}%"></i>')
-    parts += [f'<i class="other" style="--at: {100 * other:.2f}%"></i>' for other in others]
-    parts.append(f'<i class="dot" style="--at: {100 * figures["accuracy"]:.2f}%"></i>')
-    return f'<div class="track" aria-hidden="true">{"".join(parts)}</div>'
+    return f"aggregator {escaped(response.model.aggregator)} · segmenter {escaped(response.segmenter.spec)}"
 
 
 def _verdict(metrics: dict[str, Any], unit: str) -> list[str]:
     (_, ours), *rest = metrics["held_out"].items()
     every, others = ours["all"], dict(rest)
-    shown = " ".join(f"<span>{_text(name)} {_share(one['all']['accuracy'])}</span>" for name, one in others.items())
+    shown = " ".join(f"<span>{escaped(name)} {_share(one['all']['accuracy'])}</span>" for name, one in others.items())
     minutes = metrics["train_seconds"] / 60
     facts = [
         ("mean of files", _share(ours["mean of files"]["accuracy"])),
@@ -166,7 +106,7 @@ def _verdict(metrics: dict[str, Any], unit: str) -> list[str]:
         '<section class="verdict"><div><small>held-out accuracy</small>',
         f"<b>{_share(every['accuracy'])}</b>",
         f"<small>{counted(every['pairs'], 'pair')}, {counted(every['prompts'], 'prompt')}</small></div>",
-        f"<div><p>{_against_length(metrics)}</p>{_track(every, [one['all']['accuracy'] for one in others.values()])}",
+        f"<div><p>{_against_length(metrics)}</p>{track(every, [one['all']['accuracy'] for one in others.values()])}",
         '<div class="key"><span><i class="interval"></i>95% interval '
         f"{_interval(every) or 'needs ten prompts'}</span><span><i></i>others:</span>{shown}</div></div></section>",
         '<dl class="facts">',
@@ -201,11 +141,7 @@ def _training(figures: dict[str, Any], metrics: dict[str, Any]) -> list[str]:
     line = f"Mean loss {metrics['train_loss']:.4f} over {counted(metrics['steps'], 'step')}. The dotted line, ln 2, is "
     line += "the loss of scores that are all the same. "
     line += f"Evaluated {counted(evaluations, 'time')} on the way." if evaluations else "Not evaluated on the way."
-    return [heading, f'<p class="sub">{line}</p>', _chart("curves", "Loss and learning rate over the steps")]
-
-
-def _chart(name: str, label: str) -> str:
-    return f'<div class="chart" id="{name}" role="img" aria-label="{label}"></div>'
+    return [heading, f'<p class="sub">{line}</p>', chart_box("curves", "Loss and learning rate over the steps")]
 
 
 def _sources(metrics: dict[str, Any]) -> list[str]:
@@ -217,12 +153,12 @@ def _sources(metrics: dict[str, Any]) -> list[str]:
         ece = f"{figures['ece']:.3f}" if "ece" in figures else ""
         total = ' class="total"' if name in ("all", "mean of files") else ""
         rows.append(
-            f"<tr{total}><td>{_text(name).replace('_', '_<wbr>')}</td><td>{figures['pairs']:,}</td>"
+            f"<tr{total}><td>{escaped(name).replace('_', '_<wbr>')}</td><td>{figures['pairs']:,}</td>"
             f"<td>{100 * figures['accuracy']:.1f}</td><td><small>{_interval(figures)}</small></td>"
-            f'<td class="wide optional">{_track(figures, [one[name]["accuracy"] for one in others])}</td>'
+            f'<td class="wide optional">{track(figures, [one[name]["accuracy"] for one in others])}</td>'
             f"{''.join(cells)}<td>{ece}</td></tr>"
         )
-    head = "".join(f"<th>{_text(name)}</th>" for name in names)
+    head = "".join(f"<th>{escaped(name)}</th>" for name in names)
     return [
         "<h2>Accuracy by source</h2>",
         '<p class="sub">Percent of pairs whose chosen response scores higher; a tie is wrong. Intervals resample whole '
@@ -265,7 +201,7 @@ def _held_out_charts(figures: dict[str, Any], metrics: dict[str, Any], unit: str
     if unit == "response":
         sections = sections[:2]
     parts = [
-        f'<section><h2>{heading}</h2><p class="sub">{line}</p>{_chart(name, heading)}</section>'
+        f'<section><h2>{heading}</h2><p class="sub">{line}</p>{chart_box(name, heading)}</section>'
         for name, heading, line in sections
     ]
     return ['<div class="split">', *parts, "</div>"]
@@ -293,19 +229,19 @@ def _most_wrong(metrics: dict[str, Any], scored: Sequence[ScoredPair], unit: str
             colour = ramp[scale.class_of(reward)]
             told = f"reward {signed(reward)}, weight {weight_of(response.weights, i)}"
             if running:  # a token or segment stands where it stood, white space and all
-                rows.append(f'<span style="background: {colour}" title="{told}">{_text(sentence)}</span>')
+                rows.append(f'<span style="background: {colour}" title="{told}">{escaped(sentence)}</span>')
                 continue
             bar = 100 * max(0.0, min(1.0, weight / even / FULL_BAR if even else 0.0))
             rows.append(
                 f'<p class="s" style="background: {colour}; --bar: {bar:.1f}%" title="{told}">'
-                f"<b>{signed(reward)}</b>{_text(sentence.strip()) or '(white space)'}</p>"
+                f"<b>{signed(reward)}</b>{escaped(sentence.strip()) or '(white space)'}</p>"
             )
         if running:
             rows = [f'<p class="running">{"".join(rows)}</p>']
         if response.dropped_sentences:
             unread = response.text[response.spans[-1].end if response.spans else 0 :]
             note = f"not read: {counted(response.dropped_sentences, unit)}"
-            rows.append(f'<p class="unread"><small>{note}</small>\n{_text(unread.strip())}</p>')
+            rows.append(f'<p class="unread"><small>{note}</small>\n{escaped(unread.strip())}</p>')
         size = counted(sum(response.tokens), "token")
         if unit not in ("token", "response"):
             size = f"{counted(len(response.spans), unit)} · {size}"
@@ -313,7 +249,7 @@ def _most_wrong(metrics: dict[str, Any], scored: Sequence[ScoredPair], unit: str
         return f'<div>{head}<div class="response" tabindex="0">{"".join(rows)}</div></div>'
 
     cards = [
-        f'<article class="wrong"><h3><b>margin {signed(pair.margin)}</b><span>{_text(pair.id)}</span></h3>'
+        f'<article class="wrong"><h3><b>margin {signed(pair.margin)}</b><span>{escaped(pair.id)}</span></h3>'
         f"{_prompt(pair.prompt)}"
         f'<div class="pair">{side("chosen", pair.a)}{side("rejected", pair.b)}</div></article>'
         for pair in pairs
@@ -341,13 +277,13 @@ def _prompt(prompt: Prompt) -> str:
         whole = "\n\n".join(f"{message['role']}: {message['content']}" for message in prompt)
         last = prompt[-1]["content"] if prompt else ""
     line = " ".join(last.split())
-    brief = line if len(line) <= 160 else line[:159] + "…"
-    return f'<details><summary>{_text(brief) or "(empty prompt)"}</summary><p class="text">{_text(whole)}</p></details>'
+    brief = escaped(line if len(line) <= 160 else line[:159] + "…") or "(empty prompt)"
+    return f'<details><summary>{brief}</summary><p class="text">{escaped(whole)}</p></details>'
 
 
 def _run(metrics: dict[str, Any]) -> list[str]:
     rows = [
-        f"<tr><td>{_text(name.replace('_', ' '))}</td><td>{metrics['truncation'].get(name, 0):,}</td>"
+        f"<tr><td>{escaped(name.replace('_', ' '))}</td><td>{metrics['truncation'].get(name, 0):,}</td>"
         f"<td>{count:,}</td></tr>"
         for name, count in metrics["held_out_truncation"].items()
     ]
@@ -362,7 +298,7 @@ def _run(metrics: dict[str, Any]) -> list[str]:
         '<table class="narrow"><thead><tr><th></th><th>training</th><th>held out</th></tr></thead>',
         f"<tbody>{''.join(rows)}</tbody></table>",
         "<h2>The run</h2>",
-        f'<dl class="run"><dt>command</dt><dd><code>{_text(metrics["command"])}</code></dd>',
-        *[f"<dt>{_text(name)}</dt><dd>{_text(value)}</dd>" for name, value in facts.items() if value != ""],
+        f'<dl class="run"><dt>command</dt><dd><code>{escaped(metrics["command"])}</code></dd>',
+        *[f"<dt>{escaped(name)}</dt><dd>{escaped(value)}</dd>" for name, value in facts.items() if value != ""],
         "</dl>",
     ]

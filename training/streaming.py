@@ -12,6 +12,7 @@ from datasets import DatasetInfo, Features, IterableDataset, interleave_datasets
 from datasets.iterable_dataset import ExamplesIterable
 
 from sentrm.encoding import Encoder
+from sentrm.errors import PreferenceDataError
 from sentrm.preferences import PreferencePair, RowProblem, stream_preferences
 from sentrm.segmentation import Segmenter
 
@@ -50,6 +51,8 @@ def stream_mixture(
         The training rows; the held-out pairs; and the counts, which grow
         while this process reads the rows and are printed at the end of a source.
     """
+    if corrupted := ", ".join(source.path for source in sources if source.corrupted):
+        raise PreferenceDataError(f"{corrupted}: a corrupted source borrows from all its rows. Leave --streaming out.")
     shares = shares_of(sources)
     held_out: list[PreferencePair] = []
     for source, share in zip(sources, shares or [1 / len(sources)] * len(sources), strict=True):
