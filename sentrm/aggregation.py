@@ -82,7 +82,12 @@ class RelativeAttention(Attention):
     not `v_N / (N + 1)`. Weights sum to N + 1."""
 
     def forward(self, hidden: Tensor, rewards: Tensor, mask: Tensor) -> Tensor:
-        return super().forward(hidden, rewards, mask) * mask.sum(1, keepdim=True)
+        return super().forward(hidden, rewards, mask) * self.attended(mask).sum(1, keepdim=True)
+
+
+class RelativeAttentionWithoutPrompt(RelativeAttention, AttentionWithoutPrompt):
+    """Both: where attention over the sentences is even, `R = v_N - v_0`, so a pair's margin is that of its last values.
+    Weights sum to N; what all values have in common cannot move the score."""
 
 
 class Mean(nn.Module):
@@ -139,6 +144,7 @@ AGGREGATORS: dict[str, type[nn.Module]] = {
     "attention_without_prompt": AttentionWithoutPrompt,
     "attention_without_rotary": AttentionWithoutRotary,
     "relative_attention": RelativeAttention,
+    "relative_attention_without_prompt": RelativeAttentionWithoutPrompt,
     "mean": Mean,
     "last": Last,
     "sum_values": SumValues,

@@ -221,10 +221,14 @@ def response(*weights: float, aggregator: str = "attention") -> ScoredResponse:
 
 def test_entropy_of_weights_by_hand():
     assert weight_entropy([response(0.25, 0.25, 0.25, 0.25)]) == pytest.approx(1)
-    assert weight_entropy([response(0.0, 1.0)]) == 0
+    assert weight_entropy([response(1.0, 0.0)]) == 0
+    assert weight_entropy([response(0.0, 0.5, 0.5)]) == pytest.approx(1), "the prompt takes no part"
+    assert weight_entropy([response(0.0, 1.0)]) is None, "nothing to share"
     half = math.log(2) / math.log(3)
     assert weight_entropy([response(0.5, 0.5, 0.0)]) == pytest.approx(half)
-    assert weight_entropy([response(0.5, 0.5, 0.0), response(0.0, 1.0), response(1.0)]) == pytest.approx(half / 2)
+    assert weight_entropy([response(0.5, 0.5, 0.0), response(1.0, 0.0), response(1.0)]) == pytest.approx(half / 2)
     assert weight_entropy([response(1.5, 1.5, 0.0, aggregator="relative_attention")]) == pytest.approx(half)
+    without = response(0.0, 1.5, 0.5, aggregator="relative_attention_without_prompt")
+    assert weight_entropy([without]) == weight_entropy([response(0.0, 0.75, 0.25)])
     assert weight_entropy([response(1.0, 1.0, 1.0, aggregator="last")]) is None
     assert weight_entropy([response(1.0)]) is None

@@ -48,7 +48,7 @@ def naive(model: SentenceRewardModel, ids: list[int], boundaries: list[int]) -> 
     v = [linear(model.value_head, x)[0] for x in h]
     delta = [v[0]] + [v[i] - v[i - 1] for i in range(1, last + 1)]
     name = model.config.aggregator
-    first = 1 if name == "attention_without_prompt" else 0
+    first = 1 if name.endswith("without_prompt") else 0
     if "attention" in name:
         turned = [linear(model.aggregator.query, h[last]), *(linear(model.aggregator.key, x) for x in h)]
         if name != "attention_without_rotary":
@@ -57,8 +57,8 @@ def naive(model: SentenceRewardModel, ids: list[int], boundaries: list[int]) -> 
         logits = [sum(a * b for a, b in zip(q, k, strict=True)) / math.sqrt(len(q)) for k in keys]
         total = sum(math.exp(one) for one in logits[first:])
         a = [0.0] * first + [math.exp(one) / total for one in logits[first:]] if last >= first else [0.0]
-        if name == "relative_attention":
-            a = [(last + 1) * one for one in a]
+        if name.startswith("relative"):
+            a = [(last + 1 - first) * one for one in a]
         score = sum(x * y for x, y in zip(a, delta, strict=True))
     elif name == "mean":
         a, score = [1 / (last + 1)] * (last + 1), sum(delta) / (last + 1)
@@ -109,10 +109,21 @@ def test_identities(aggregator):
     torch.testing.assert_close(((a - after) * v).sum(1), output.score)
     if aggregator in ("attention", "attention_without_rotary", "mean"):
         torch.testing.assert_close(a.sum(1), torch.ones(len(a)))
-    if aggregator == "relative_attention":
-        torch.testing.assert_close(a.sum(1), n.float())
+    if aggregator.startswith("relative_attention"):
+        torch.testing.assert_close(a.sum(1), n.float() - float(aggregator.endswith("without_prompt")))
     if aggregator == "mean":
         torch.testing.assert_close(output.score, v[torch.arange(len(v)), n - 1] / n)
+
+
+def test_even_relative_attention_without_prompt_is_the_last_value_less_the_prompts():
+    model = tiny_model(aggregator="relative_attention_without_prompt")
+    torch.nn.init.zeros_(model.aggregator.query.weight)
+    torch.nn.init.zeros_(model.aggregator.query.bias)
+    before = forward(model)
+    last = before.mask.sum(1) - 1
+    torch.testing.assert_close(before.score, before.values[torch.arange(len(last)), last] - before.values[:, 0])
+    model.value_head.bias.data += 7
+    torch.testing.assert_close(forward(model).score, before.score)  # no zero of its own
 
 
 @pytest.mark.parametrize("architecture", BACKBONES)

@@ -158,16 +158,17 @@ def other_prompts(prompts: Sequence[str], seed: int) -> dict[str, str]:
 
 
 def weight_entropy(responses: Sequence[ScoredResponse]) -> float | None:
-    """Mean of H(a) / log(N + 1) over the responses with a sentence: 1 where weights are even, 0 where one boundary
-    has all. None unless weights add up to 1; those of `relative_attention` are taken as shares of N + 1."""
+    """Mean of H(a) / log K over the responses whose weights are shared by K > 1 boundaries, the prompt's among them
+    unless its weight is 0: 1 where weights are even, 0 where one boundary has all. None where no response has any,
+    and unless weights add up to 1; those of relative attention are taken as shares of their sum."""
     entropies = []
     for response in responses:
-        weights = np.array(response.weights)  # (N + 1,)
-        if response.model.aggregator == "relative_attention":
-            weights = weights / len(weights)
-        if abs(weights.sum() - 1) > 1e-3 and response.spans:
+        weights = np.array(response.weights[response.weights[0] == 0 :])  # (K,)
+        if response.model.aggregator.startswith("relative_attention"):
+            weights = weights / max(weights.sum(), 1)
+        if response.spans and abs(weights.sum() - 1) > 1e-3:
             return None
-        if response.spans:
+        if len(weights) > 1:
             positive = weights[weights > 0]
             entropies.append(float(-(positive * np.log(positive)).sum()) / math.log(len(weights)))
     return float(np.mean(entropies)) if entropies else None
