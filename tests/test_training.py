@@ -20,9 +20,10 @@ from sentrm.preferences import PreferencePair, load_preferences
 from sentrm.scoring import Scorer
 from training.config import parse
 from training.data import DataSource, SourceCount, is_held_out
+from training.held_out import longer_by
 from training.metrics import accuracy, expected_calibration_error, interval, report, resampled_accuracies
 from training.model_card import model_card
-from training.train import longer_by, main
+from training.train import main
 from training.trainer import Collator, bradley_terry
 
 ROOT = Path(__file__).parents[1]

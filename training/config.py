@@ -244,6 +244,11 @@ class TrainConfig(TrainingArguments):
         return self.model_name or Path(self.output_dir).name
 
     @property
+    def compared(self) -> dict[str, str]:
+        """Folders of --compare by name."""
+        return dict(entry.split("=", 1) for entry in self.compare or [])
+
+    @property
     def precision(self) -> str:
         """What the backbone computes in, and what its weights are where that is no fp32."""
         computed = "bf16" if self.bf16 else "fp16" if self.fp16 else "fp32"

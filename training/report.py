@@ -24,6 +24,7 @@ from .charts import (
     rewards_chart,
     weights_chart,
 )
+from .config import LENGTH_RULES
 from .figures import POSITIONS, most_wrong, report_figures
 from .page import chart_box, escaped, page, track
 
@@ -128,9 +129,6 @@ def _against_length(metrics: dict[str, Any]) -> str:
     if every.get("accuracy_low", 0.0) > share:
         return f"Better than {rule}: the whole interval lies above it."
     return f"Ahead of {rule}, but not by more than chance explains."
-
-
-LENGTH_RULES = ("always longer", "always shorter")  # what training.train calls them
 
 
 def _training(figures: dict[str, Any], metrics: dict[str, Any]) -> list[str]:

@@ -7,7 +7,6 @@ saved checkpoint, write metrics.json, the model card and the report beside it.
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import shlex
 import statistics
@@ -20,28 +19,25 @@ from peft import PeftModel
 from transformers import set_seed
 from transformers.trainer_utils import get_last_checkpoint
 
-from sentrm.configuration import SentenceRewardConfig
 from sentrm.encoding import Encoder
 from sentrm.errors import SentrmError
 from sentrm.loading import read_config
 from sentrm.preferences import PreferencePair
-from sentrm.results import ScoredPair
 from sentrm.scoring import Scorer
 from sentrm.segmentation import SegmenterSpec, load_segmenter
 
 from .checkpoints import mean_loss, whole_model
-from .config import LENGTH_RULES, TrainConfig, parse
+from .config import TrainConfig, parse
 from .data import load_mixture
+from .held_out import write_up
 from .identity import check_same_run, rows_per_step, run_identity
-from .metrics import report
 from .model import build_model, finished, prepare_tokenizer
-from .model_card import model_card
-from .report import html_report, versions
+from .report import versions
 from .rows import encode_pairs
 from .storage import remove_partial, written_aside
 from .streaming import stream_mixture
 from .trainer import Collator, RewardTrainer, pair_metrics, plain_model
-from .watch import SampleTable, Summary, held_out_table, show
+from .watch import SampleTable, Summary
 
 SAMPLES = 3  # held-out pairs in a sample table
 LOGGED = ("padding_share", "shared_share", "tokens_per_second")
@@ -59,8 +55,7 @@ def train(config: TrainConfig, command: str) -> dict[str, Any]:
         raise SentrmError(f"--resume: {output} holds no checkpoint. Leave --resume out to start anew.")
     if last is not None and not config.resume:
         raise SentrmError(f"{output} holds {Path(last).name} of an earlier run. Pass --resume, or another --output.")
-    others = dict(entry.split("=", 1) for entry in config.compare or [])
-    for folder in others.values():
+    for folder in config.compared.values():
         read_config(folder)  # so that one that does not load is told now
 
     set_seed(config.seed)
@@ -165,53 +160,8 @@ def train(config: TrainConfig, command: str) -> dict[str, Any]:
     }
     del trainer, model, core, trained  # the optimizer's memory, before checkpoints are opened to score
 
-    scored = score_pairs(output, held_out)
-    rewards = [reward for pair in scored for side in (pair.a, pair.b) for reward in side.rewards[1:]]
-    final = SentenceRewardConfig.from_pretrained(output)
-    final.median_reward = statistics.median(rewards)
-    longer = [longer_by(pair) for pair in held_out]
-    lengths = dict(zip(LENGTH_RULES, (longer, [-one for one in longer]), strict=True))
-    systems = {config.name: [pair.margin for pair in scored]} | lengths
-    for name, folder in others.items():
-        systems[name] = [pair.margin for pair in score_pairs(Path(folder), held_out)]
-    metrics["median_reward"] = final.median_reward
-    metrics["held_out"] = held_out_figures(systems, held_out)
-    decided = [  # as the figures see them: a the response that is more probably preferred, and no ties
-        one if pair.probability > 0.5 else ScoredPair(one.id, one.b, one.a)
-        for one, pair in zip(scored, held_out, strict=True)
-        if pair.probability != 0.5
-    ]
-    with written_aside(output, 10_000_000) as aside:
-        final.save_pretrained(aside)
-        (aside / "metrics.json").write_text(json.dumps(metrics, indent=1) + "\n")
-        (aside / "README.md").write_text(model_card(config, counts, metrics), encoding="utf-8")
-        (aside / "report.html").write_text(html_report(config.name, metrics, log_history, decided), encoding="utf-8")
-    show(held_out_table(metrics))
+    write_up(config, held_out, counts, metrics, log_history)
     return metrics
-
-
-def score_pairs(folder: Path, pairs: list[PreferencePair]) -> list[ScoredPair]:
-    """The pairs under a saved checkpoint."""
-    scorer = Scorer.from_pretrained(folder)
-    return [one for start in range(0, len(pairs), 512) for one in scorer.score(pairs[start : start + 512])]
-
-
-def longer_by(pair: PreferencePair) -> float:
-    """Characters that the chosen response has more than the rejected one; tokens, where the data hold no texts."""
-    if pair.tokens is not None and not pair.chosen and not pair.rejected:
-        return float(len(pair.tokens.ids[0]) - len(pair.tokens.ids[1]))
-    return float(len(pair.chosen) - len(pair.rejected))
-
-
-def held_out_figures(systems: dict[str, list[float]], pairs: list[PreferencePair]) -> dict[str, Any]:
-    """`training.metrics.report` of each system's margins. A tie has no right side and is left out; where the rejected
-    response is more probably preferred, the margin counts towards it."""
-    decided = [i for i, pair in enumerate(pairs) if pair.probability != 0.5]
-    signs = [1.0 if pair.probability > 0.5 else -1.0 for pair in pairs]
-    prompts, sources = [pairs[i].split_key for i in decided], [pairs[i].source for i in decided]
-    return {
-        name: report([signs[i] * margins[i] for i in decided], prompts, sources) for name, margins in systems.items()
-    }
 
 
 def main(arguments: list[str] | None = None) -> int:
