@@ -212,8 +212,8 @@ def _pairs(record: Any, row: int, names: Mapping[str, str], *, has_prompt: bool)
 def _prompt(fields: Mapping[str, Any], prompt: Prompt) -> dict[str, Any]:
     given = fields["prompt"]
     return {
-        "prompt": _with_context(read_text("context", fields["context"]), prompt),
-        "split_key": given if isinstance(given, str) else _split_key(prompt),
+        "prompt": with_context(read_text("context", fields["context"]), prompt),
+        "split_key": given if isinstance(given, str) else split_key(prompt),
     }
 
 
@@ -244,7 +244,7 @@ def _ranked_pairs(fields: Mapping[str, Any], row: int, common: dict[str, Any]) -
     return pairs
 
 
-def _with_context(context: str, prompt: Prompt) -> Prompt:
+def with_context(context: str, prompt: Prompt) -> Prompt:
     """The context goes before the prompt's text; in a conversation, before the first message of the user."""
     if not context:
         return prompt
@@ -255,7 +255,7 @@ def _with_context(context: str, prompt: Prompt) -> Prompt:
     return (*prompt[:first], message, *prompt[first + 1 :])
 
 
-def _split_key(prompt: Prompt) -> str:
+def split_key(prompt: Prompt) -> str:
     """One user message has the key of the same prompt as text, so files of both forms split alike."""
     if isinstance(prompt, str):
         return prompt

@@ -133,7 +133,8 @@ class Scorer:
             progress: called with (responses scored, responses in all) after each batch.
 
         Returns:
-            One `ScoredPair` or `ScoredResponse` an item, in order. Scores do not depend on what else is scored.
+            One `ScoredPair` or `ScoredResponse` an item, in order. Scores do not depend on what else is scored; those
+            of items that the model reads as the same are equal to the last bit.
 
         Raises:
             EncodingError: if not even the first sentence of an item fits the model; it says which item.
@@ -180,16 +181,20 @@ class Scorer:
     def _score_encoded(
         self, items: list[tuple[Prompt, str, Encoded]], progress: Callable[[int, int], None] | None
     ) -> list[ScoredResponse]:
-        encoded = [one for _, _, one in items]
+        same: dict[tuple[tuple[int, ...], tuple[int, ...]], list[int]] = {}
+        for index, (_, _, one) in enumerate(items):
+            same.setdefault((tuple(one.ids), tuple(one.boundaries)), []).append(index)
+        indices = list(same.values())  # of the items that the model reads as the same, which have the same numbers
+        encoded = [items[first][2] for first, *_ in indices]
         results: dict[int, ScoredResponse] = {}
         for batch in self._batches(encoded):
-            rows = self._forward([[encoded[index] for index in group] for group in batch])
+            rows = self._forward([[encoded[number] for number in group] for group in batch])
             if not all(math.isfinite(number) for row in rows for column in row for number in column):
                 raise ScoringError(
                     "the model's numbers are not finite. Try dtype float32, or check how it was trained."
                 )
-            for index, columns in zip([index for group in batch for index in group], rows, strict=True):
-                results[index] = self._result(*items[index], columns)
+            for number, columns in zip([number for group in batch for number in group], rows, strict=True):
+                results |= {index: self._result(*items[index], columns) for index in indices[number]}
             if progress:
                 progress(len(results), len(items))
         return [results[index] for index in range(len(items))]

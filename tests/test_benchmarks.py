@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import math
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -16,8 +17,9 @@ import pytest
 from sentrm.errors import PreferenceDataError
 from sentrm.scoring import Scorer
 from training.benchmarks import judgebench, llmbar, rewardbench, rewardbench2, rmb, rmbench
-from training.benchmarks.rows import accuracies
+from training.benchmarks.questions import accuracies
 from training.benchmarks.task import Item, Options, Task
+from training.data import is_held_out
 
 Rows = list[dict[str, Any]]
 
@@ -126,6 +128,20 @@ BENCHMARKS = (rewardbench, rewardbench2, rmbench, rmb, judgebench, llmbar)
 each = pytest.mark.parametrize("benchmark", BENCHMARKS, ids=lambda module: module.__name__.split(".")[-1])
 
 
+each_mean = pytest.mark.parametrize(
+    ("benchmark", "means"),
+    [
+        (rewardbench, rewardbench.MEANS),
+        (rewardbench2, {"RewardBench 2": str}),
+        (rmbench, rmbench.MEANS),
+        (rmb, {"RMB": rmb.setting}),
+        (judgebench, {}),
+        (llmbar, {"adversarial, mean of sub-sets": str}),
+    ],
+    ids=lambda value: value.__name__.split(".")[-1] if isinstance(value, ModuleType) else "",
+)
+
+
 @pytest.fixture(scope="module")
 def scorer(model_dir: Path) -> Scorer:
     return Scorer.from_pretrained(model_dir, device="cpu")
@@ -176,11 +192,9 @@ def test_rewardbench_by_hand() -> None:
             "RewardBench, paper's code": (1 + 0 + 0 + 3 / 4) / 4,
             "Chat, official": 1.0,
             "Chat Hard, official": 0.0,
-            "Safety, official": 0.0,
             "Reasoning, official": reasoning,
             "Chat, paper's code": 1.0,
             "Chat Hard, paper's code": 0.0,
-            "Safety, paper's code": 0.0,
             "Reasoning, paper's code": 0.75,
             "micro accuracy": 4 / 6,
         }
@@ -267,6 +281,38 @@ def test_rewardbench2_ties_of_one_prompt_stay_together() -> None:
     assert groups["ref:0"] == groups["tied:0"] == "Question Ties tied:0?"
     assert groups["ref:1"] == groups["tied:1"] != groups["tied:0"]
     assert groups["ref:2"] == "Question Ties ref:2?"
+
+
+def test_rewardbench2_held_out_needs_both_prompts_of_a_tie(scorer: Scorer, tmp_path: Path) -> None:
+    sides = {side: [f"{n} eggs?" for n in range(99) if is_held_out(f"{n} eggs?") == side] for side in (True, False)}
+    rows = []
+    for number, (ref, tied) in enumerate([(True, True), (True, False), (False, True), (False, False)]):
+        for kind, side in (("ref", ref), ("tied", tied)):
+            row = rewardbench2_row("Ties", f"{kind}:{number}", [2, 1][: 1 + (kind == "tied")], [0])
+            rows.append(row | {"prompt": sides[side].pop()})
+    rows.append(rewardbench2_row("Math", "1", [1], [0]) | {"prompt": rows[4]["prompt"]})  # not held out, nor tied:2
+    rows.append(rewardbench2_row("Math", "2", [1], [0]) | {"prompt": rows[5]["prompt"]})  # held out as tied:2 is
+    file = tmp_path / "rows.json"
+    file.write_text(json.dumps(rows))
+    subsets = rewardbench2.run(scorer, replace(options(file), held_out=True))["subsets"]
+    assert {name: one["items"] for name, one in subsets.items()} == {"Math": 1, "Ties": 2}
+
+
+@each_mean
+def test_a_figure_is_named_where_something_of_it_is_measured(benchmark: ModuleType, means: Mapping[str, Any]) -> None:
+    """What says how sure a figure is: those of one subset's items alone are the figures that rest on it."""
+    task = benchmark.read(distinct(whole(1, 0)[benchmark]))
+    scores = given(task, number)
+    every = benchmark.figures(task.items, scores)
+    assert set(means) <= {*every, "Prior Sets"}
+    for subset in {item.subset for item in task.items}:
+        own = [item for item in task.items if item.subset == subset]
+        alone = benchmark.figures(own, scores)
+        places = [place for item in own for place in item.right + item.wrong]
+        swapped = scores.copy()
+        swapped[places] = 1 - scores[places]  # wrong above right, in this subset alone
+        changed = {name for name, value in benchmark.figures(task.items, swapped).items() if value != every[name]}
+        assert changed == alone.keys(), subset
 
 
 def test_rmbench_by_hand() -> None:
@@ -463,10 +509,17 @@ def run_on(benchmark: ModuleType, scorer: Scorer, rows: Rows, folder: Path) -> d
     return benchmark.run(scorer, options(file))
 
 
+@pytest.fixture(scope="module")
+def rewardbench_result(scorer: Scorer, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    return run_on(rewardbench, scorer, distinct(whole(1, 0)[rewardbench]), tmp_path_factory.mktemp("whole"))
+
+
 @each
-def test_a_complete_run(benchmark: ModuleType, scorer: Scorer, tmp_path: Path) -> None:
+def test_a_complete_run(
+    benchmark: ModuleType, scorer: Scorer, rewardbench_result: dict[str, Any], tmp_path: Path
+) -> None:
     rows = distinct(whole(1, 0)[benchmark])
-    result = run_on(benchmark, scorer, rows, tmp_path)
+    result = rewardbench_result if benchmark is rewardbench else run_on(benchmark, scorer, rows, tmp_path)
     task = benchmark.read(rows)
     scores = np.array([one.score for one in scorer.score(list(task.responses))])
     expected = benchmark.figures(task.items, scores)
@@ -479,9 +532,8 @@ def test_a_complete_run(benchmark: ModuleType, scorer: Scorer, tmp_path: Path) -
     assert result["measures"]["accuracy"]["value"] == pytest.approx(np.mean(margins > 0))
 
 
-def test_the_leaderboard_file_of_rewardbench(scorer: Scorer, tmp_path: Path) -> None:
-    result = run_on(rewardbench, scorer, distinct(whole(1, 0)[rewardbench]), tmp_path)
-    board = result["leaderboard"]
+def test_the_leaderboard_file_of_rewardbench(scorer: Scorer, rewardbench_result: dict[str, Any]) -> None:
+    board = rewardbench_result["leaderboard"]
     assert list(board) == ["model", "model_type", "chat_template", *rewardbench.COUNTS]
     assert board["model"] == scorer.model_info.name
     weighted = {
@@ -489,7 +541,7 @@ def test_the_leaderboard_file_of_rewardbench(scorer: Scorer, tmp_path: Path) -> 
         / sum(rewardbench.COUNTS[one] for one in subsets)
         for section, subsets in rewardbench.SECTIONS.items()
     }  # what a leaderboard makes of the file
-    assert result["figures"]["RewardBench, official"]["value"] == pytest.approx(sum(weighted.values()) / 4)
+    assert rewardbench_result["figures"]["RewardBench, official"]["value"] == pytest.approx(sum(weighted.values()) / 4)
 
 
 @pytest.mark.parametrize(
@@ -506,7 +558,7 @@ def test_the_leaderboard_file_of_rewardbench(scorer: Scorer, tmp_path: Path) -> 
 def test_missing_subsets_are_named(
     benchmark: ModuleType, count: int, named: str, scorer: Scorer, tmp_path: Path
 ) -> None:
-    (problem,) = run_on(benchmark, scorer, distinct(6 * whole(1, 0)[benchmark][:count]), tmp_path)["problems"]
+    (problem,) = run_on(benchmark, scorer, distinct(2 * whole(1, 0)[benchmark][:count]), tmp_path)["problems"]
     assert problem.startswith(named)
 
 
@@ -555,7 +607,7 @@ def test_rmbench_takes_a_file_of_one_domain(scorer: Scorer, tmp_path: Path) -> N
 
 
 def test_rewardbench_takes_a_prior_set_from_the_file(scorer: Scorer, tmp_path: Path) -> None:
-    rows = distinct(whole(1, 0)[rewardbench])
+    rows = distinct(whole(1, 0)[rewardbench][:4])
     (tmp_path / "filtered.json").write_text(json.dumps(rows))
     (tmp_path / "summarize.json").write_text(json.dumps([row | {"subset": "cnn"} for row in rows[:3]]))
     result = rewardbench.run(scorer, options(tmp_path / "filtered.json", tmp_path / "summarize.json"))
@@ -568,6 +620,13 @@ def test_rewardbench_takes_a_prior_set_from_the_file(scorer: Scorer, tmp_path: P
 def test_without_a_hub_data_set_a_file_is_asked_for(benchmark: ModuleType, folder: str, scorer: Scorer) -> None:
     with pytest.raises(PreferenceDataError, match=rf"github.*--data {folder}"):
         benchmark.run(scorer, options())
+
+
+def test_a_file_given_twice_is_refused(scorer: Scorer, tmp_path: Path) -> None:
+    file = tmp_path / "rows.json"
+    file.write_text(json.dumps(PARTIAL))
+    with pytest.raises(PreferenceDataError, match=r"rows\.json is given 2 times"):
+        rewardbench.run(scorer, options(file, tmp_path / "x" / ".." / "rows.json"))
 
 
 def test_a_folder_without_files_of_the_benchmark(scorer: Scorer, tmp_path: Path) -> None:

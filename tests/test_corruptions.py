@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 import re
+from dataclasses import replace
 from itertools import product
 
 import numpy as np
@@ -13,9 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sentrm.errors import PreferenceDataError
+from sentrm.results import Span
 from sentrm.scoring import Scorer
-from sentrm.segmentation import load_segmenter
-from training.benchmarks.corruptions import figures, read, run
+from sentrm.segmentation import RulesSegmenter, load_segmenter
+from training.benchmarks.corruptions import LENGTH_RULES, change_is_read, figures, read, run
 from training.benchmarks.sentences import MEASURES
 from training.benchmarks.task import Item, Options
 from training.corruptions import KINDS, Corruption, Corruptor, GoodResponse, is_prose
@@ -51,7 +53,7 @@ RICE = GoodResponse(({"role": "user", "content": "How is rice cooked?"},), LAYOU
 
 
 def corruptor(seed: int = 0, held_out: bool = False, pool: list[GoodResponse] | None = None) -> Corruptor:
-    return Corruptor(pool or [*POOL, RICE], held_out=held_out, seed=seed)
+    return Corruptor(pool or [*POOL, RICE], (), held_out=held_out, seed=seed)
 
 
 def corrupted(kind: str, text: str, seed: int = 0, prompt: str = "What now?") -> Corruption | None:
@@ -106,6 +108,43 @@ def test_an_irrelevant_sentence_is_of_another_prompt_and_has_no_long_word_in_com
     assert corruptor(pool=[POOL[0], GoodResponse("p", HILLS, POOL[0].split_key)]).corrupt(POOL[0], "irrelevant") is None
 
 
+OSTRICHES = "The ostriches are running through the savanna all morning."
+
+
+def as_messages(prompt: str) -> tuple[dict[str, str], ...]:
+    return ({"role": "system", "content": "Be short."}, {"role": "user", "content": prompt})
+
+
+@pytest.mark.parametrize("form", [str, as_messages])
+def test_words_at_the_beginning_of_a_prompts_line_count(form):
+    pool = [GoodResponse("p", OSTRICHES, "p")]
+    about = GoodResponse(form("Tell me of\nostriches"), EGGS, "q")
+    assert corruptor(pool=pool).corrupt(about, "irrelevant") is None
+    other = GoodResponse(form("Tell me of\nbirds"), EGGS, "q")
+    assert corruptor(pool=pool).corrupt(other, "irrelevant") is not None
+    vienna = GoodResponse(form("What do they know in\nVienna?"), "The cooks of Vienna know it all.", "q")
+    assert corruptor().corrupt(vienna, "entity") is not None
+
+
+def test_how_messages_are_written_does_not_count():
+    pool = [GoodResponse("p", "The content of the assistant system is running on.", "p")]
+    asked = GoodResponse(as_messages("How is it?"), EGGS, "q")
+    assert corruptor(pool=pool).corrupt(asked, "irrelevant") is not None
+
+
+def test_a_sentence_that_the_other_side_holds_too_is_not_borrowed():
+    first, second, third = sentences(HILLS)  # the first has Boston in common with EGGS
+    pool = [POOL[0], POOL[1]]
+    for theirs, expected in (
+        ([first], {second, third}),
+        ([f"So it is:\n\n- {second}\n- Yes."], {third}),  # also where it stands in a list
+        ([f"{third} {BIRDS}"], {second}),
+        ([HILLS], set()),
+    ):
+        bad = [Corruptor(pool, theirs, held_out=True, seed=i).corrupt(POOL[0], "irrelevant") for i in range(40)]
+        assert {one and one.text[one.start : one.end] for one in bad} == (expected or {None})
+
+
 @pytest.mark.parametrize(
     ("sentence", "expected"),
     [
@@ -156,7 +195,7 @@ def test_no_negation(sentence):
         ("It is 100% pure.", r"It is (\d\d)% pure\.", 10, 95),
         ("1. Take 7 eggs.", r"1\. Take (\d) eggs\.", 3, 9),
         ("2、鸡蛋要煮 12 分钟。", r"2、鸡蛋要煮 (\d\d) 分钟。", 10, 26),
-        ("3 + 4 = <<3+4=7>>7", r"(\d) \+ 4 = <<3\+4=7>>7|3 \+ (\d) = .*|.* = <<(\d)?.*>>(\d)", 0, 16),
+        ("Add 3 + 4 in it.", r"Add (\d) \+ 4 in it\.|Add 3 \+ (\d) in it\.", 1, 9),
     ],
 )
 def test_number(sentence, shape, low, high):
@@ -165,8 +204,22 @@ def test_number(sentence, shape, low, high):
         match = re.fullmatch(shape, found)
         assert match, found
         assert found != sentence
-        digits = next((one for one in match.groups() if one), "0").replace(",", "")
+        digits = next(one for one in match.groups() if one).replace(",", "")
         assert low <= float(digits) <= high
+
+
+def test_number_in_worked_arithmetic():
+    """One of the numbers has another digit; nothing else changes."""
+    sentence, places = "3 + 4 = <<3+4=7>>7", set()
+    for seed in range(40):
+        found = changed("number", sentence, seed)
+        assert len(found) == len(sentence)
+        other = [i for i, (one, two) in enumerate(zip(sentence, found, strict=True)) if one != two]
+        assert len(other) == 1
+        assert sentence[other[0]].isdigit()
+        assert found[other[0]].isdigit()
+        places.add(other[0])
+    assert len(places) > 2
 
 
 @pytest.mark.parametrize(
@@ -320,8 +373,9 @@ def test_what_is_borrowed_depends_on_the_side():
             assert sentences(f"{EGGS} {phrase} {EGGS}")[3] == phrase
     for kind, phrases in (("hedge", HEDGES), ("rudeness", RUDE)):
         for side in (False, True):
-            drawn = {changed_by(corruptor(seed, side), kind) for seed in range(200)}
-            assert drawn == set(phrases[side])
+            drawn = {changed_by(corruptor(seed, side), kind) for seed in range(100)}
+            assert drawn <= set(phrases[side])
+            assert len(drawn) > 0.8 * len(phrases[side])
 
 
 def changed_by(one: Corruptor, kind: str) -> str:
@@ -337,6 +391,21 @@ def test_a_random_kind_is_any_of_those_that_apply():
     assert len(found) == 200
     assert max(map(found.count, applying)) < 3 * min(map(found.count, applying))
     assert corruptor().corrupt_somehow(GoodResponse("p", "米は三合です。", "p")) is None
+
+
+def test_a_response_is_segmented_once():
+    class Counting(RulesSegmenter):
+        def spans(self, texts):
+            asked.extend(texts)
+            return super().spans(texts)
+
+    asked: list[str] = []
+    one = corruptor()
+    one._segmenter = Counting(RULES.spec)
+    fresh = replace(POOL[0], text=f"{HILLS} {EGGS}")
+    assert all(one.corrupt(fresh, kind) for kind in KINDS)
+    assert asked.count(fresh.text) == 1
+    assert EGGS not in asked, "it was segmented as one to borrow from"
 
 
 @pytest.mark.parametrize(
@@ -376,17 +445,24 @@ def test_the_benchmark_says_what_a_loop_says(model_dir, good_file):
     for line in good_file.read_text().splitlines()[:4]:
         row = json.loads(line)
         sides[is_held_out(row["prompt"])].append(GoodResponse(row["prompt"], row["chosen"], row["prompt"]))
-    texts, hits = [], dict[str, list[bool]]()
+    texts, hits, unread = [], dict[str, list[bool]](), 0
     whole = run(scorer, options(good_file))
     json.dumps(whole, allow_nan=False)
     for side, ours in sides.items():
         random.Random(1).shuffle(ours)
+        theirs = [one.text for one in sides[not side]] + ["No."]
         for one, kind in product(ours, KINDS):
-            if bad := Corruptor(ours, held_out=side, seed=1).corrupt(one, kind):
-                texts.append((kind, (one.prompt, one.text), (one.prompt, bad.text)))
-    scores = [one.score for one in scorer.score([response for _, *two in texts for response in two])]
-    for (kind, *_), right, wrong in zip(texts, scores[::2], scores[1::2], strict=True):
-        hits.setdefault(kind, []).append(right > wrong)
+            if bad := Corruptor(ours, theirs, held_out=side, seed=1).corrupt(one, kind):
+                texts.append((bad, (one.prompt, one.text), (one.prompt, bad.text)))
+    scored = scorer.score([response for _, *two in texts for response in two])
+    for (bad, *_), right, wrong in zip(texts, scored[::2], scored[1::2], strict=True):
+        ids = [scorer.encoder.encode(one.prompt, one.text, RULES.spans([one.text])[0]).ids for one in (right, wrong)]
+        if bad.start < wrong.spans[-1].end and ids[0] != ids[1]:
+            hits.setdefault(bad.kind, []).append(right.score > wrong.score)
+        else:
+            unread += 1
+    assert unread > 0
+    assert any(one.startswith(f"{unread} items left out: the response is too long") for one in whole["problems"])
     assert {kind: one["accuracy"]["value"] for kind, one in whole["subsets"].items()} == pytest.approx(
         {kind: sum(one) / len(one) for kind, one in hits.items()}
     )
@@ -396,7 +472,9 @@ def test_the_benchmark_says_what_a_loop_says(model_dir, good_file):
     assert tuple(whole["sentences"]["all"]["auroc"]) == MEASURES
     for kind, one in whole["sentences"].items():
         count = len(every if kind == "all" else hits[kind])
-        assert one["responses"] == one["bad"] == count, "one bad sentence each"
+        assert one["responses"] == one["bad"] == count, "one bad sentence each, of the items that the accuracy counts"
+    assert whole["items"] == len(every)
+    assert LENGTH_RULES in whole["problems"]
     assert len(whole["problems"]) >= 1
     assert "row 6" in whole["problems"][0]
 
@@ -409,6 +487,65 @@ def test_the_benchmark_refuses_what_it_cannot_do(model_dir, good_file, tmp_path)
     chinese.write_text(json.dumps({"prompt": "米?", "chosen": "米は三合です。", "rejected": "いいえ。"}))
     with pytest.raises(PreferenceDataError, match="none that a kind"):
         run(scorer, options(chinese))
+
+
+def test_a_change_that_is_not_read_makes_no_item(model_dir, good_file, tmp_path):
+    scorer = Scorer.from_pretrained(model_dir)
+    changed = EGGS.replace("salt", "sugar")
+    right, wrong = scorer.score([("How?", EGGS), ("How?", changed)])
+    last = wrong.spans[-1]
+    assert change_is_read(right, wrong, last)
+    shorter = [replace(one, spans=one.spans[:-1]) for one in (right, wrong)]
+    assert not change_is_read(*shorter, last), "the sentence was dropped"
+    assert not change_is_read(right, shorter[1], last), "dropped of the wrong response alone"
+    cut = [replace(one, spans=(Span(0, last.start + 10),)) for one in (right, wrong)]
+    assert not change_is_read(*cut, last), "the response was cut before the sentence differs"
+    assert change_is_read(right, wrong, Span(last.start + 10, last.end))
+
+    row = {"prompt": "p", "chosen": "Es ist gut. " * 40 + "There are 3 of them.", "rejected": "No."}
+    (tmp_path / "long.jsonl").write_text(json.dumps(row))
+    with pytest.raises(PreferenceDataError, match=r"no item is left: \d+ items left out: the response is too long"):
+        run(scorer, options(tmp_path / "long.jsonl"))
+
+
+def test_the_length_rules_are_what_the_problems_say(good_file):
+    task, _ = read(options(good_file))
+    signs: dict[str, set[int]] = {}
+    for item in task.items:
+        right, wrong = (len(task.responses[place][1]) for place in (*item.right, *item.wrong))
+        signs.setdefault(item.subset, set()).add((wrong > right) - (wrong < right))
+    assert {kind for kind, found in signs.items() if found == {1}} >= {"irrelevant", "repetition", "hedge", "rudeness"}
+    assert signs["broken_off"] == {-1}
+    assert signs["shuffled"] == {0}
+
+
+def test_the_benchmark_borrows_no_sentence_that_both_sides_hold(good_file):
+    """One response stands on both sides; a rejected one counts too."""
+    task, changes = read(options(good_file))
+    for item, (start, end) in zip(task.items, changes, strict=True):
+        if item.subset == "irrelevant":
+            text = task.responses[item.wrong[0]][1]
+            assert text[start:end] in (sentences(BIRDS) if is_held_out(item.group) else sentences(EGGS))
+
+
+def test_the_limit_is_of_good_responses_of_whole_prompts(tmp_path):
+    rows = [
+        {"prompt": f"Question {i}?", "chosen": f"There are {10 + j} reasons for it.", "rejected": "No."}
+        for i in range(8)
+        for j in range(1 + i % 3)
+    ]
+    file = tmp_path / "several.jsonl"
+    file.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    sizes = {f"Question {i}?": 1 + i % 3 for i in range(8)}
+    drawn = set()
+    for seed in range(6):
+        found: dict[str, set[int]] = {}
+        for item in read(options(file, limit=5, seed=seed))[0].items:
+            found.setdefault(item.group, set()).update(item.right)
+        assert {group: len(places) for group, places in found.items()} == {group: sizes[group] for group in found}
+        assert 3 <= sum(map(len, found.values())) <= 5
+        drawn.add(frozenset(found))
+    assert len(drawn) > 2
 
 
 def test_the_benchmark_keeps_to_held_out_prompts_and_the_limit(good_file):

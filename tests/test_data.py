@@ -95,6 +95,39 @@ def test_a_prompt_that_reads_as_a_held_out_one_is_not_trained_on(tmp_path):
     assert sum(count.train for count in counts) == len(train), "the card counts what was trained on"
 
 
+def test_a_prompt_that_a_held_out_one_begins_with_or_continues_is_not_trained_on(tmp_path):
+    said = ["system", "user", "assistant", "user", "assistant", "user"]
+    rows = []
+    for i in range(40):
+        texts = ["Be short.", f"Boil {i} eggs?", f"Yes, {i}.", f"How, {i}?", f"So, {i}.", f"Why, {i}?"]
+        turns = [{"role": role, "content": text} for role, text in zip(said, texts, strict=True)]
+        for prompt in (turns[:2], turns[:4], turns, turns[1:4], turns[1:], turns[1:2]):
+            rows.append({"prompt": prompt, "chosen": "Yes.", "rejected": "No."})
+        rows.append({"prompt": [*turns[:3], {"role": "user", "content": "Else?"}], "chosen": "Yes.", "rejected": "No."})
+    sources = [DataSource(write(tmp_path / "turns.jsonl", rows))]
+    train, held_out, counts = load_mixture(sources, str(tmp_path), {}, 1, False)
+    ours, theirs = (
+        {
+            tuple((m["role"], m["content"]) for m in pair.prompt)
+            if not isinstance(pair.prompt, str)
+            else (("user", pair.prompt),)
+            for pair in pairs
+        }
+        for pairs in (train, held_out)
+    )
+    every = {tuple((m["role"], m["content"]) for m in row["prompt"]) for row in rows}
+
+    def related(one, two):
+        shorter = min(len(one), len(two))
+        return one[:shorter] == two[:shorter]
+
+    assert theirs
+    assert ours == {one for one in every if not any(related(one, two) for two in theirs)}
+    assert len(ours) > 100, "a system message that all share makes no conversation"
+    assert len(every) - len(ours) - len(theirs) > 10
+    assert counts[0].train == len(train)
+
+
 # Mixtures
 
 
@@ -183,6 +216,36 @@ def test_a_ranked_response_is_not_compared_with_itself(encoder, tmp_path):
     ]
     assert dataset[1]["ids"][0] == encoder.encode("Eggs?", "Yes.", RULES.spans(["Yes."])[0]).ids
     assert counts == dict.fromkeys(COUNTS, 0) | {"pairs_of_equal_responses": 2}
+
+
+def test_responses_that_are_the_same_as_read_are_not_compared(encoder, tmp_path):
+    """What differs behind the model's length has no gradient."""
+    long = "Boil the eggs. " * 80
+    unread = PreferencePair("How?", f"{long}Yes.", f"{long}No, never.", id="unread")
+    cut = PreferencePair("How?", long, "No.", id="cut")
+    same = PreferencePair("How?", "Yes.", "Yes.", id="same")
+    other_boundaries = {"chosen_ids": [1, 5, 6, 7], "rejected_ids": [1, 5, 6, 7]}
+    rows = [
+        {"prompt": "How?", "responses": [f"{long}Yes.", "Yes.", f"{long}No.", "No."], "ranks": [1, 2, 3, 4]},
+        {"prompt": "Why?", "responses": [f"{long}Yes.", f"{long}No."], "ranks": [1, 2]},
+        other_boundaries,
+        {**other_boundaries, "chosen_boundaries": [1, 2, 3], "rejected_boundaries": [1, 3]},
+    ]
+    loaded = load_preferences(tmp_path / write(tmp_path / "ranked.jsonl", rows)).pairs
+    pairs = [unread, cut, same, *loaded]
+    for _ in range(2):  # the second reads the cache
+        dataset, kept, counts = encode_pairs(pairs, RULES, encoder, cache_dir=tmp_path)
+        ranked = [pair for pair in loaded[:6] if {len(pair.chosen) > 500, len(pair.rejected) > 500} != {True}]
+        assert len(ranked) == 5
+        assert kept == [cut, *ranked, loaded[-1]]
+        assert [len(one) for one in dataset["comparisons"]] == [1, 5, 1]
+        assert [len(one) for one in dataset["probability"]] == [len(one) for one in dataset["margin"]] == [1, 5, 1]
+        assert counts["pairs_of_equal_responses"] == len(pairs) - len(kept) == 5
+        assert counts["pairs_too_long"] == counts["pairs_refused"] == 0
+    places = {tuple(ids): place for place, ids in enumerate(dataset[1]["ids"])}
+    for (winner, loser), pair in zip(dataset[1]["comparisons"], ranked, strict=True):
+        read = [encoder.encode("How?", text, RULES.spans([text])[0]).ids for text in (pair.chosen, pair.rejected)]
+        assert [places[tuple(ids)] for ids in read] == [places[tuple(dataset[1]["ids"][i])] for i in (winner, loser)]
 
 
 def test_a_capped_ranked_source_keeps_whole_rows(tmp_path):
@@ -534,6 +597,34 @@ def test_nothing_of_a_prompt_that_reads_as_a_held_out_one_is_borrowed(tmp_path):
     borrowed = {int(number) for pair in train for number in re.findall(r"Quokkas(\d+)", pair.rejected)}
     assert borrowed
     assert not any(is_held_out(prompts[i]) for i in borrowed)
+
+
+def test_no_sentence_of_the_other_side_is_borrowed(tmp_path):
+    """Each response has words of its own; those of every second prompt also answer, badly, one of the other side."""
+
+    def own(i: int) -> str:
+        first, second, third = ("".join(chr(97 + (i // 26**k + n) % 26) * 2 for k in range(3)) for n in (0, 8, 16))
+        return f"The {first} of the {second} is {third} in all."
+
+    asked = [f"How {i}?" for i in range(400)]
+    sides = {side: [i for i, one in enumerate(asked) if is_held_out(one) == side] for side in (False, True)}
+    rows = [
+        {"prompt": one, "chosen": own(i), "rejected": own(sides[not is_held_out(one)][i % 30]) if i % 2 else "No."}
+        for i, one in enumerate(asked)
+    ]
+    write(tmp_path / "a.jsonl", rows)
+    train, held_out, _ = load_mixture([DataSource("a.jsonl", corrupted=True)], str(tmp_path), {}, 1, False)
+    for side, pairs in ((False, train), (True, held_out)):
+        theirs = {row[name] for row in rows if is_held_out(row["prompt"]) != side for name in ("chosen", "rejected")}
+        borrowed = {
+            one
+            for pair in pairs
+            if pair.id.endswith(":irrelevant")
+            for one in re.findall(r"The [a-z]+ of the [a-z]+ is [a-z]+ in all\.", pair.rejected)
+            if one not in pair.chosen
+        }
+        assert borrowed
+        assert borrowed.isdisjoint(theirs)
 
 
 def test_a_pretokenised_source_has_nothing_to_corrupt(tmp_path):

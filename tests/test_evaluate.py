@@ -14,6 +14,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from huggingface_hub.hf_api import DatasetInfo
 from scipy.stats import spearmanr
 
 from sentrm.errors import PreferenceDataError
@@ -26,11 +28,13 @@ from training.benchmarks.task import (
     Task,
     chosen_items,
     figure_estimates,
+    measured,
     ranked,
     records,
+    score_task,
 )
 from training.data import is_held_out
-from training.evaluate import main
+from training.evaluate import main, parser, source_facts
 from training.measures import group_counts, grouped, other_prompts
 from training.metrics import expected_calibration_error
 
@@ -231,7 +235,7 @@ def test_every_comparison_of_an_item_counts(scorer: Scorer):
 def test_a_figures_interval_is_that_of_whole_prompts_drawn():
     task, score = best_of(), np.random.default_rng(1).normal(size=96)
     groups, place = grouped([item.group for item in task.items])
-    found = figure_estimates(best_first, task.items, place, score, group_counts(len(groups), 400, seed=4))["best"]
+    found = figure_estimates(best_first, task.items, place, score, group_counts(len(groups), 400, seed=4), {})["best"]
     generator, samples = np.random.default_rng(4), []
     for _ in range(400):
         drawn = [groups[i] for i in generator.integers(len(groups), size=len(groups))]
@@ -239,6 +243,55 @@ def test_a_figures_interval_is_that_of_whole_prompts_drawn():
         samples.append(best_first(items, score)["best"])
     assert (found["low"], found["high"]) == pytest.approx(tuple(np.quantile(samples, (0.025, 0.975))))
     assert found["low"] < found["value"] < found["high"]
+
+
+def of_subsets(items: Sequence[Item], scores: np.ndarray) -> dict[str, float]:
+    """Share of right items; plain mean of the subsets' shares; each subset's."""
+    hits: dict[str, list[bool]] = {}
+    for item in items:
+        hits.setdefault(item.subset, []).append(scores[item.right[0]] > scores[item.wrong[0]])
+    shares = {subset: float(np.mean(found)) for subset, found in hits.items()}
+    return {
+        "all": float(np.mean([hit for found in hits.values() for hit in found])),
+        "mean": float(np.mean(list(shares.values()))),
+    } | shares
+
+
+def counted_task(**prompts: int) -> tuple[Task, np.ndarray]:
+    """Two pairs of each prompt, so many prompts a subset; and scores."""
+    items = [
+        Item(f"{subset}{i}", f"{subset}{i // 2}", subset, (2 * n,), (2 * n + 1,))
+        for n, (subset, i) in enumerate((subset, i) for subset, count in prompts.items() for i in range(2 * count))
+    ]
+    responses = tuple(("Hi", str(i)) for i in range(2 * len(items)))
+    return Task(responses, tuple(items)), np.random.default_rng(0).normal(size=len(responses))
+
+
+def estimates_of(task: Task, scores: np.ndarray, counts: np.ndarray | None = None) -> dict[str, dict[str, Any]]:
+    groups, place = grouped([item.group for item in task.items])
+    counts = group_counts(len(groups), 300, seed=1) if counts is None else counts
+    return figure_estimates(of_subsets, task.items, place, scores, counts, {"mean": str})
+
+
+def test_a_figure_of_few_prompts_has_no_interval():
+    found = estimates_of(*counted_task(big=30, edge=10, few=9, one=1))
+    assert {name: one["low"] is not None for name, one in found.items()} == {
+        "all": True, "mean": False, "big": True, "edge": True, "few": False, "one": False,
+    }  # fmt: skip
+    assert all(one["value"] is not None for one in found.values())
+    assert estimates_of(*counted_task(big=30, edge=10))["mean"]["low"] is not None
+
+
+def test_what_a_sample_has_lost_is_not_counted_in_it():
+    """Samples that lost the subset b do not tell of b, nor of the mean of a and b."""
+    task, _ = counted_task(a=10, b=10)
+    wins = {"a": True, "b": False}
+    scores = np.array([float(wins[item.subset] == side) for item in task.items for side in (True, False)])
+    lost = [[2.0] * 10 + [0.0] * 10] * 50
+    found = estimates_of(task, scores, np.array([[1.0] * 20, *lost]))
+    assert found["b"] == {"value": 0.0, "low": 0.0, "high": 0.0}
+    assert found["mean"] == {"value": 0.5, "low": 0.5, "high": 0.5}
+    assert found["all"] == {"value": 0.5, "low": 1.0, "high": 1.0}  # a share of all items has lost no part
 
 
 def test_a_limit_takes_whole_prompts_by_the_seed():
@@ -276,9 +329,39 @@ def test_what_does_not_fit_the_model_is_left_out_and_named(model_dir: Path, tmp_
     small = Scorer.from_pretrained(model_dir, device="cpu", max_length=60)
     result = pairs.run(small, options(file))
     assert (result["items"], result["responses"]) == (2, 4)
-    assert any("word word" in problem for problem in result["problems"])
+    (problem,) = result["problems"]
+    assert problem.startswith("1 items left out: 1 responses do not fit the model. The first: response 'word word")
+    more = [rows[0], rows[2], *({"prompt": f"Ho {i}", "chosen": "word " * 200, "rejected": "No!"} for i in range(9))]
+    (problem,) = pairs.run(small, options(write(tmp_path / "more.jsonl", more)))["problems"]
+    assert problem.startswith("9 items left out: 9 responses do not fit the model. The first: response 'word word")
     with pytest.raises(PreferenceDataError, match="no item fits the model"):
-        pairs.run(small, options(write(tmp_path / "all.jsonl", rows[1:2])))
+        pairs.run(small, options(write(tmp_path / "none.jsonl", rows[1:2])))
+
+
+def test_scoring_and_measuring_are_what_a_run_is(scorer: Scorer):
+    asked = options(limit=10, seed=3)
+    task, scored, problems = score_task(scorer, best_of(), asked)
+    assert [item.id for item in task.items] == [item.id for item in chosen_items(best_of(), asked).items]
+    assert list(scored) == sorted({place for item in task.items for place in item.right + item.wrong})
+    assert len(scored) < len(task.responses)
+    assert all((one.prompt, one.text) == task.responses[place] for place, one in scored.items())
+    result = measured(scorer, task, scored, best_first, asked, [*problems, "one more"])
+    assert result["problems"] == ["one more"]
+    assert_same(result | {"problems": []}, ranked(scorer, best_of(), best_first, asked))
+
+
+def test_what_does_not_fit_under_another_prompt_is_named(model_dir: Path, tmp_path: Path):
+    """A prompt takes at most half of the tokens, so a response that fits beside a short one may not beside a long."""
+    small = Scorer.from_pretrained(model_dir, device="cpu", max_length=60)
+    rows = [
+        {"prompt": "Hi", "chosen": "word" * 12, "rejected": "No!"},
+        {"prompt": "word " * 90, "chosen": "Boil it.", "rejected": "No!"},
+    ]
+    result = pairs.run(small, options(write(tmp_path / "f.jsonl", rows)))
+    assert result["items"] == 2
+    (problem,) = result["problems"]
+    assert problem.startswith("1 responses not in prompt-blind accuracy: under another prompt they do not fit")
+    assert "wordword" in problem
 
 
 def test_dropped_sentences_and_cut_prompts_are_counted(model_dir: Path, tmp_path: Path):
@@ -306,8 +389,24 @@ def test_records_are_the_rows_of_every_form_of_file(tmp_path: Path):
     (tmp_path / "broken.jsonl").write_text('{"id": 1')
     with pytest.raises(PreferenceDataError, match=r"row 1: not a line of JSON"):
         list(records(options(str(tmp_path / "broken.jsonl")), "none/none", "test"))
-    with pytest.raises(PreferenceDataError, match="Pass a copy of its file as --data"):
+    with pytest.raises(PreferenceDataError, match=r"none/none.*split 'test'.*Pass a copy of its file as --data"):
         list(records(options(), "none/none", "test"))
+
+
+def test_the_facts_of_a_source_pin_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    lines = b'{"a": 1}\n\n{"a": 2}\n'
+    (tmp_path / "a.jsonl").write_bytes(lines)
+    (tmp_path / "b.jsonl.gz").write_bytes(gzip.compress(lines))
+    (tmp_path / "c.csv").write_text('a\n"1\n2"\n')
+    (tmp_path / "cut.jsonl.gz").write_bytes(gzip.compress(lines)[:-9])
+    facts = [source_facts(str(tmp_path / name), None) for name in ("a.jsonl", "b.jsonl.gz", "c.csv")]
+    assert [one["rows"] for one in facts] == [2, 2, None]
+    assert facts[0]["sha256"] == hashlib.sha256(lines).hexdigest()
+    with pytest.raises(PreferenceDataError, match=r"cannot read .*cut\.jsonl\.gz.*Check that the file is whole"):
+        source_facts(str(tmp_path / "cut.jsonl.gz"), None)
+    assert source_facts("some/set", "test") == {"hub": "some/set", "split": "test", "revision": None}  # no hub here
+    monkeypatch.setattr("huggingface_hub.dataset_info", lambda hub, timeout: DatasetInfo(id=hub, sha=f"sha of {hub}"))
+    assert source_facts("some/set", None)["revision"] == "sha of some/set"
 
 
 def command(model_dir: Path, *more: str) -> list[str]:
@@ -340,13 +439,46 @@ def test_the_command_prints_one_json_object_last(
     }
 
 
-def test_flags_reach_the_scorer_and_the_options(model_dir: Path, files: tuple[str, str], capsys: pytest.CaptureFixture):
-    more = ["--limit", "9", "--seed", "4", "--segmenter", "response", "--max_length", "64", "--batch_tokens", "128"]
-    assert main(command(model_dir, "--data", files[0], *more, "--json", "-")) == 0
-    result = json.loads(capsys.readouterr().out.splitlines()[-1])
-    assert result["items"] <= 9
-    assert (result["seed"], result["limit"], result["draws"], result["held_out"]) == (4, 9, 50, False)
-    assert result["segmenter"]["own"] is False
+def test_every_flag_reaches_its_place(
+    model_dir: Path,
+    files: tuple[str, str],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+):
+    runs: list[tuple[Scorer, Options]] = []
+
+    def run(scorer: Scorer, asked: Options) -> dict[str, Any]:
+        runs.append((scorer, asked))
+        return pairs.run(scorer, asked)
+
+    monkeypatch.setitem(BENCHMARKS, "judgebench", run)
+    page, out = str(tmp_path / "page.html"), tmp_path / "result.json"
+    flags = {
+        "benchmark": ["judgebench"], "data": files, "split": ["part"], "held_out": [], "limit": ["9"], "seed": ["4"],
+        "draws": ["50"], "segmenter": ["response"], "device": ["cpu"], "dtype": ["float32"], "batching": ["packed"],
+        "batch_tokens": ["128"], "max_length": ["96"], "json": [str(out)], "html": [page],
+    }  # fmt: skip
+    assert {action.dest for action in parser()._actions} == {*flags, "model", "help"}
+    arguments = [str(model_dir)]
+    for name, given in flags.items():
+        arguments += [f"--{name}", *given]
+    assert main(arguments) == 0
+    capsys.readouterr()
+    ((scorer, asked),) = runs
+    assert asked == Options(data=files, split="part", held_out=True, limit=9, seed=4, draws=50)
+    assert (scorer.model_info.name, scorer.segmenter_info.spec) == (model_dir.name, "response")
+    assert (scorer.model.device, scorer.model.dtype) == (torch.device("cpu"), torch.float32)
+    assert (scorer.batching, scorer.batch_tokens, scorer.encoder.max_length) == ("packed", 128, 96)
+    result = json.loads(out.read_text())
+    assert 0 < result["items"] <= 9
+    assert (result["benchmark"], result["seed"], result["limit"], result["draws"]) == ("judgebench", 4, 9, 50)
+    assert (result["held_out"], result["segmenter"]["own"]) == (True, False)
+    assert [one["path"] for one in result["data"]] == list(files)
+    assert "judgebench · tiny-llama" in Path(page).read_text()
+    for given, wrong in (("cpu", "gpu7"), ("float32", "int3")):  # which are what auto means here
+        assert main([wrong if argument == given else argument for argument in arguments]) == 2
+        assert f"'{wrong}'" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -357,6 +489,9 @@ def test_flags_reach_the_scorer_and_the_options(model_dir: Path, files: tuple[st
         ([], "Pass --data FILE"),
         (["--benchmark", "mine", "--data", "EMPTY"], "there is no benchmark 'mine'; expected one of rewardbench"),
         (["--data", "EMPTY", "--limit", "0"], "--limit is 0; expected at least 1"),
+        (["--data", "EMPTY", "--draws", "0"], "--draws is 0; expected at least 1"),
+        (["--data", "EMPTY", "--seed", "-1"], "--seed is -1; expected at least 0"),
+        (["--data", "EMPTY", "--device", "gpu7"], "device 'gpu7' cannot be used"),
         (["--data", "EMPTY", "--json", "no/such/folder/x.json"], "cannot write no/such/folder/x.json"),
     ],
 )

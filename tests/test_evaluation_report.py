@@ -47,7 +47,10 @@ COMMON = {
     "benchmark": "pairs",
     "model": {"name": "a-model", "revision": "r1", "aggregator": "attention"},
     "segmenter": {"spec": "rules:en", "revision": "1", "own": True},
-    "data": [{"path": "a/file.jsonl.gz", "sha256": "0123abcd", "rows": 1234}, {"hub": "some/set", "split": None}],
+    "data": [
+        {"path": "a/file.jsonl.gz", "sha256": "0123abcd4567ef89", "rows": 1234},
+        {"hub": "some/set", "split": None, "revision": "ab" * 20},
+    ],
     "seed": 7,
     "limit": None,
     "held_out": True,
@@ -92,7 +95,7 @@ MARKED = COMMON | {
     "figures": {"AUROC of reward": est(0.7149, 0.66, 0.77), "top-1 of reward": est(0.5, 0.4, 0.6)},
     "sentences": {name: sentences(est(0.7149, 0.66, 0.77), True) for name in ("all", "one", "other")},
 }
-CORRUPTIONS = PAIRS | {"sentences": {"negation": sentences(est(0.8, 0.7, 0.9), False)}}
+CORRUPTIONS = PAIRS | {"benchmark": "corruptions"} | {"sentences": {"negation": sentences(est(0.8, 0.7, 0.9), False)}}
 KINDS = {"pairs": PAIRS, "rewardbench": REWARDBENCH, "sentences": MARKED, "corruptions": CORRUPTIONS}
 
 
@@ -210,6 +213,27 @@ def test_the_verdict_on_sentences(reward, said, capsys):
     assert said in Reader(html_page(result)).text
 
 
+@pytest.mark.parametrize(
+    ("accuracy", "said"),
+    [
+        (est(0.62, 0.55, 0.7), "The accuracy is better than chance: the whole interval lies above 50%."),
+        (est(0.52, 0.45, 0.6), "The accuracy is above 50%, but not by more than chance explains."),
+        (est(0.4, 0.3, 0.49), "The accuracy is worse than chance"),
+        (est(0.5, 0.4, 0.6), "The accuracy is not better than chance, 50%."),
+        (est(0.6), "Chance is 50%; too few prompts for an interval."),
+    ],
+)
+def test_the_verdict_on_corruptions_knows_no_rule_of_length(accuracy, said, capsys):
+    result = CORRUPTIONS | {"measures": MEASURES | {"accuracy": accuracy}}
+    assert said in " ".join(printed(result, capsys).split())
+    assert said in markdown(result)
+    page = html_page(result)
+    first = page[page.index('<section class="verdict">') : page.index('<dl class="facts">')]
+    assert said in Reader(first).text
+    assert "chance 50.0%" in Reader(first).text
+    assert "always" not in first
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_text_markdown_and_page_have_the_same_tables(kind, capsys):
     result = KINDS[kind]
@@ -228,13 +252,28 @@ def test_text_markdown_and_page_have_the_same_tables(kind, capsys):
 
 def test_the_page_says_how_to_run_and_to_cite_it():
     text = Reader(html_page(CORRUPTIONS)).text
-    said = ["a/file.jsonl.gz · 1,234 rows · sha256 0123abcd", "some/set", "c0ffee-dirty", "torch 9.9", "seed7"]
+    said = [
+        "a/file.jsonl.gz · 1,234 rows · sha256 0123abcd4567ef89",
+        "some/set",
+        "ab" * 20,
+        "c0ffee-dirty",
+        "torch 9.9",
+        "seed7",
+    ]
     said += ["of the held-out tenth", "2 min", "500 bootstrap samples", "arXiv 2409.17407", "arXiv 2503.04793"]
     said += ["111 responses scored; 3 of them without", COMMON["command"]]
     assert [one for one in said if one not in text] == []
     other = CORRUPTIONS | {"segmenter": {"spec": "sat:x", "revision": None, "own": False}, "commit": None}
     assert "segmenter sat:x, not the model's own" in Reader(html_page(other)).text
     assert "arXiv 2503.04793" not in html_page(PAIRS).partition("<script")[0]  # nothing of sentences is cited
+
+
+def test_text_and_markdown_end_with_what_gives_the_numbers_again(capsys):
+    result = PAIRS | {"model": PAIRS["model"] | {"revision": "0f" * 32}}
+    ended = "seed 7, commit c0ffee-dirty, 2026-11-21, a-model revision 0f0f0f0f0f0f; data: a/file.jsonl.gz · 1,234 rows"
+    ended += " · sha256 0123abcd4567; some/set · split of the benchmark · revision abababababab"
+    assert " ".join(printed(result, capsys).split()).endswith(f"{COMMON['command']} {ended}")
+    assert markdown(result).endswith(f"\n\n`{COMMON['command']}` ({ended})\n")
 
 
 def test_hostile_text_stays_text(capsys):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from scipy.stats import spearmanr
 
 from sentrm.results import ModelInfo, ScoredResponse, SegmenterInfo, Span
+from training import measures
 from training.measures import (
     against_length,
     correlation_estimate,
@@ -150,6 +152,19 @@ def test_correlation_and_its_interval_are_scipys_on_repeated_rows():
     assert (measured["low"], measured["high"]) == pytest.approx(naive_interval(samples))
 
 
+def test_a_correlations_samples_are_not_in_memory_together():
+    random = np.random.default_rng(0)
+    rows, counts = 4000, group_counts(20, 500, seed=1)
+    x, y, group = random.normal(size=rows), random.normal(size=rows), random.integers(20, size=rows)
+    tracemalloc.start()
+    try:
+        correlation_estimate(x, y, group, counts)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 8 * rows * len(counts) / 4  # bytes of a (draws, n) table of floats
+
+
 def test_a_constant_has_no_correlation():
     _, group, counts = data()
     measured = correlation_estimate(np.ones(len(group)), np.arange(len(group)), group, counts)
@@ -176,6 +191,19 @@ def test_length_residuals_are_those_of_a_naive_local_regression():
     characters = random.permutation(np.cumsum(random.integers(1, 40, size=60))).astype(float)
     scores = np.log(characters) + random.standard_t(3, size=60) / 5
     assert length_residuals(scores, characters) == pytest.approx(scores - naive_lowess(scores, characters), abs=1e-5)
+
+
+def test_of_many_responses_not_each_has_its_own_regression(monkeypatch: pytest.MonkeyPatch):
+    random = np.random.default_rng(2)
+    characters = random.integers(20, 4000, size=1500).astype(float)
+    scores = np.sin(characters / 900) + random.normal(size=1500) / 5
+    exact = length_residuals(scores, characters)
+    monkeypatch.setattr(measures, "CALIBRATION_EXACT", 1500)
+    assert (length_residuals(scores, characters) == exact).all()
+    monkeypatch.setattr(measures, "CALIBRATION_EXACT", 1499)
+    drawn = length_residuals(scores, characters)
+    assert (drawn != exact).any()
+    assert drawn == pytest.approx(exact, abs=5e-3)
 
 
 def test_calibration_takes_length_out_and_leaves_quality():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import random
 import shutil
 from importlib.metadata import version
 
@@ -79,6 +80,24 @@ def test_scores_do_not_depend_on_what_else_is_scored(scorer):
             assert other.values == pytest.approx(alone.values, abs=1e-5)
             assert other.weights == pytest.approx(alone.weights, abs=1e-5)
             assert other.score == pytest.approx(alone.score, abs=1e-5)
+
+
+@pytest.mark.parametrize("batching", ["padded", "packed", "shared"])
+def test_what_is_read_as_the_same_has_the_same_numbers_to_the_last_bit(model_dir, batching):
+    """Across batches, groups and texts: what was dropped of a long response the model has not read."""
+    small = Scorer.from_pretrained(model_dir, max_length=100, batching=batching)
+    small.batch_tokens = 150
+    draw = random.Random(0)
+    items = []
+    for i in range(25):
+        items += [(PROMPT, BAD), (PROMPT, " ".join(draw.choices(GOOD.split(), k=draw.randint(1, 30))))]
+        items += [(f"Hi {i}", BAD[: draw.randint(5, 60)]), (PROMPT, (GOOD + " ") * 6 + "No! " * i)]
+    scored = small.score(items)
+    assert [one.text for one in scored] == [text for _, text in items]
+    for same in (scored[::4], scored[3::4]):
+        assert len({(one.values, one.weights, one.contributions, one.score) for one in same}) == 1
+    assert len({one.score for one in scored[1::4]}) > 20
+    assert [one.dropped_sentences - scored[3].dropped_sentences for one in scored[3::4]] == list(range(25))
 
 
 def test_json_round_trip_and_form(scorer):

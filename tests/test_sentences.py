@@ -6,6 +6,7 @@ import json
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from sentrm.errors import PreferenceDataError
 from sentrm.preferences import load_preferences
 from sentrm.results import ModelInfo, ScoredResponse, SegmenterInfo, Span
 from sentrm.scoring import Scorer
-from training.benchmarks.sentences import MEASURES, Marks, read_file, run, sentence_figures, shortened
+from training.benchmarks.sentences import MEASURES, Marks, read_source, run, sentence_figures, shortened
 from training.benchmarks.task import Options
 from training.data import is_held_out
 
@@ -45,6 +46,11 @@ def eggs_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
         context = {"context": "About eggs."} if i % 2 else {}
         rows.append({"prompt": f"How do I boil {i % 15} eggs?", "response": " ".join(chosen), "spans": spans} | context)
     return written(tmp_path_factory.mktemp("marks") / "eggs.jsonl", rows)
+
+
+@pytest.fixture(scope="module")
+def eggs_result(scorer: Scorer, eggs_file: Path) -> dict[str, Any]:
+    return run(scorer, replace(OPTIONS, data=(str(eggs_file),)))
 
 
 def written(file: Path, rows: list[dict]) -> Path:
@@ -216,9 +222,9 @@ def test_first_error_file(scorer: Scorer, tmp_path: Path) -> None:
     assert steps["first_error"]["reward"]["value"] == np.mean([np.argmin(one) == 1 for one in rewards])
 
 
-def test_run_agrees_with_scikit_learn(scorer: Scorer, eggs_file: Path) -> None:
+def test_run_agrees_with_scikit_learn(scorer: Scorer, eggs_file: Path, eggs_result: dict[str, Any]) -> None:
     """Every sentence of the file ends in a full stop, so labels follow from where the words stand."""
-    result = run(scorer, replace(OPTIONS, data=(str(eggs_file),)))
+    result = eggs_result
     json.dumps(result, allow_nan=False)
     expected: dict[str, list[float]] = {name: [] for name in MEASURES}
     hits: dict[str, list[float]] = {name: [] for name in MEASURES}
@@ -234,15 +240,13 @@ def test_run_agrees_with_scikit_learn(scorer: Scorer, eggs_file: Path) -> None:
             "reward": [-reward for reward in one.rewards[1:]],
             "contribution": [-contribution for contribution in one.contributions[1:]],
             "weight": one.weights[1:],
-            "leave_one_out": [scorer.score([(prompt, text)])[0].score - one.score for text in rest],
+            "leave_one_out": [other.score - one.score for other in scorer.score([(prompt, text) for text in rest])],
             "length": [len(text) for text in texts],
             "position": range(len(texts)),
         }
         for name, numbers in measures.items():
-            # equal texts have scores that differ in the last bits of a float
-            rounded = np.round(numbers, 5)
-            expected[name].append(roc_auc_score(bad, rounded))
-            hits[name].append(np.mean(np.array(bad)[rounded == rounded.max()]))
+            expected[name].append(roc_auc_score(bad, numbers))
+            hits[name].append(np.mean(np.array(bad)[np.array(numbers) == max(numbers)]))
     eggs = result["sentences"]["eggs"]
     assert eggs["responses"] == result["items"] - result_left_out(result) == len(expected["reward"]) > 15
     for name in measures:
@@ -256,20 +260,21 @@ def result_left_out(result: dict) -> int:
     return sum(int(one.split()[1]) for one in result["problems"] if "not in AUROC" in one)
 
 
-def test_order_and_batches_change_nothing(scorer: Scorer, model_dir: Path, eggs_file: Path, tmp_path: Path) -> None:
-    expected = run(scorer, replace(OPTIONS, data=(str(eggs_file),)))["sentences"]["eggs"]
+def test_order_and_batches_change_nothing(
+    model_dir: Path, eggs_file: Path, eggs_result: dict[str, Any], tmp_path: Path
+) -> None:
+    expected = eggs_result["sentences"]["eggs"]
     lines = eggs_file.read_text().splitlines()
     lines = [lines[i] for i in np.random.default_rng(1).permutation(len(lines))]
     (tmp_path / "eggs.jsonl").write_text("\n".join(lines))
     other = Scorer.from_pretrained(model_dir, batching="padded")
     other.batch_tokens = 64
     options = replace(OPTIONS, data=(str(tmp_path / "eggs.jsonl"),))
-    for result in (run(scorer, options), run(other, options)):
-        found = result["sentences"]["eggs"]
-        for kind in ("auroc", "top1"):
-            for name in MEASURES:
-                assert found[kind][name] == pytest.approx(expected[kind][name], abs=1e-9), name
-        assert found["chance"] == pytest.approx(expected["chance"])
+    found = run(other, options)["sentences"]["eggs"]
+    for kind in ("auroc", "top1"):
+        for name in MEASURES:
+            assert found[kind][name] == pytest.approx(expected[kind][name], abs=1e-9), name
+    assert found["chance"] == pytest.approx(expected["chance"])
 
 
 def test_leave_one_out_shortens_what_was_scored() -> None:
@@ -278,11 +283,10 @@ def test_leave_one_out_shortens_what_was_scored() -> None:
     assert [shortened(one, i) for i in range(3)] == ["Bb.\n\nCc.", "Aa. Cc.", "Aa. Bb."]
 
 
-def test_random_follows_the_seed(scorer: Scorer, eggs_file: Path) -> None:
-    found = [
-        run(scorer, replace(OPTIONS, data=(str(eggs_file),), seed=seed))["sentences"]["eggs"]["auroc"]
-        for seed in (0, 0, 1)
-    ]
+def test_random_follows_the_seed(scorer: Scorer) -> None:
+    ones = [scored_response([f"Aa{i}. ", "Bb. ", "Cc."], [-1, 0, 1], [0.2] * 3) for i in range(12)]
+    marks = [Marks("p", "s", (Span(0, 1),))] * 12
+    found = [sentence_figures(scorer, ones, marks, replace(OPTIONS, seed=seed))[0]["s"]["auroc"] for seed in (0, 0, 1)]
     assert found[0] == found[1]
     assert found[0]["random"]["value"] != found[2]["random"]["value"]
     assert found[0]["reward"]["value"] == found[2]["reward"]["value"]
@@ -294,14 +298,14 @@ def test_held_out_and_limit(scorer: Scorer, eggs_file: Path, tmp_path: Path) -> 
     assert 0 < len(held_out) < len(rows)
     options = replace(OPTIONS, data=(str(eggs_file),))
     assert run(scorer, replace(options, held_out=True))["items"] == len(held_out)
-    limited = run(scorer, replace(options, limit=12))
-    assert limited["items"] == 12
+    limited = run(scorer, replace(options, limit=5))
+    assert limited["items"] == 4  # two prompts of two rows
     backwards = written(tmp_path / "eggs.jsonl", rows[::-1])
-    again = run(scorer, replace(options, limit=12, data=(str(backwards),)))
+    again = run(scorer, replace(options, limit=5, data=(str(backwards),)))
     assert limited["sentences"]["eggs"]["bad"] == again["sentences"]["eggs"]["bad"]
     assert limited["sentences"]["eggs"]["auroc"]["position"] == again["sentences"]["eggs"]["auroc"]["position"]
     none_held_out = written(tmp_path / "none.jsonl", [row for row in rows if not is_held_out(row["prompt"])])
-    with pytest.raises(PreferenceDataError, match="held out"):
+    with pytest.raises(PreferenceDataError, match="none of a held-out prompt"):
         run(scorer, replace(options, held_out=True, data=(str(none_held_out),)))
 
 
@@ -325,11 +329,11 @@ def test_what_does_not_fit_is_counted(model_dir: Path, tmp_path: Path) -> None:
 def test_data_is_needed(scorer: Scorer, tmp_path: Path) -> None:
     with pytest.raises(PreferenceDataError, match="Pass --data FILE"):
         run(scorer, OPTIONS)
-    with pytest.raises(PreferenceDataError, match="there is no file nowhere"):
-        run(scorer, replace(OPTIONS, data=("nowhere",)))
+    with pytest.raises(PreferenceDataError, match=r"there is no file nowhere\.jsonl"):
+        run(scorer, replace(OPTIONS, data=("nowhere.jsonl",)))
     pairs = written(tmp_path / "pairs.jsonl", [{"prompt": "a", "chosen": "b", "rejected": "c"}])
     with pytest.raises(
-        PreferenceDataError, match="pairs: 1 rows left out: prompt and response are of type str and None"
+        PreferenceDataError, match="pairs: 1 row left out: prompt and response are of type str and None"
     ):
         run(scorer, replace(OPTIONS, data=(str(pairs),)))
 
@@ -345,7 +349,7 @@ def test_marks_of_a_row(tmp_path: Path) -> None:
         {"prompt": "p", "response": text, "segments": parts, "spans": [], "first_error": -1},
         {"prompt": "p", "response": text, "segments": [*parts, {"text": "F", "start": None, "end": None, "label": 0}]},
     ]
-    read, problems = read_file(str(written(tmp_path / "marks.jsonl", rows)))
+    read, problems = read_source(str(written(tmp_path / "rows.jsonl", rows)), "marks", "train")
     bad, good = (Span(4, 7), Span(8, 11), Span(12, 15)), (Span(0, 3), Span(16, 19))
     steps = (Span(0, 3), Span(4, 7), Span(8, 11), Span(12, 15), Span(16, 19), Span(0, 3), Span(0, 3))
     assert read == [
@@ -355,13 +359,26 @@ def test_marks_of_a_row(tmp_path: Path) -> None:
         ("p", text, Marks("p", "marks", (), None, steps, None)),
         ("p", text, Marks("p", "marks", bad, good)),
     ]
-    assert problems == ["marks: 1 segments left out: start or end is null"]
+    assert problems == ["marks: 1 segment left out: start or end is null"]
 
 
-def test_context_stands_as_in_pairs(tmp_path: Path) -> None:
-    row = {"prompt": "How long?", "context": "About eggs.", "response": "Nine minutes.", "spans": []}
+@pytest.mark.parametrize(
+    "prompt",
+    [
+        "How long?",
+        "Human: Hi\n\nAssistant: Hello\n\nHuman: How long?",
+        [{"role": "user", "content": "How long?"}],
+        [
+            {"role": "user", "content": "Hi"},
+            {"role": "assistant", "content": "Hello"},
+            {"role": "user", "content": "?"},
+        ],
+    ],
+)
+def test_prompt_and_context_are_read_as_in_pairs(tmp_path: Path, prompt: str | list[dict[str, str]]) -> None:
+    row = {"prompt": prompt, "context": "About eggs.", "response": "Nine minutes.", "spans": []}
     pair = {"prompt": row["prompt"], "context": row["context"], "chosen": "Nine minutes.", "rejected": "No idea."}
-    [(prompt, _, marks)], _ = read_file(str(written(tmp_path / "rows.jsonl", [row])))
+    [(prompt, _, marks)], _ = read_source(str(written(tmp_path / "rows.jsonl", [row])), "rows", "train")
     [expected] = load_preferences(written(tmp_path / "pairs.jsonl", [pair])).pairs
     assert (prompt, marks.group) == (expected.prompt, expected.split_key)
 
@@ -369,7 +386,8 @@ def test_context_stands_as_in_pairs(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        ({"prompt": [{"role": "user", "content": "p"}]}, "prompt and response are of type list and str"),
+        ({"prompt": [{"role": "user"}]}, "a message of prompt has role 'user' and content of type NoneType"),
+        ({"prompt": None}, "prompt and response are of type NoneType and str"),
         ({"response": None}, "prompt and response are of type str and NoneType"),
         ({"spans": "0-3"}, "neither spans nor segments"),
         ({"spans": [[0, 3]], "unmatched_spans": 1}, "unmatched_spans"),
@@ -383,12 +401,51 @@ def test_context_stands_as_in_pairs(tmp_path: Path) -> None:
         ({"segments": [{"text": "Aa.", "start": 0, "end": 3, "label": "bad"}]}, "a label is no number"),
         ({"segments": segments(["Aa."], [0]), "first_error": 1}, "first_error is not null"),
         ({"segments": segments(["Aa."], [0]), "first_error": "0"}, "first_error is not null"),
+        ({"segments": segments(["Aa."], [0]), "first_error": 0.5}, "first_error is not null"),
+        ({"segments": segments(["Aa."], [0]), "first_error": True}, "first_error is not null"),
+        ({"segments": segments(["Aa."], [0]), "first_error": -2}, "first_error is not null"),
         ({"context": ["c"], "spans": []}, "context is of type list"),
     ],
 )
 def test_rows_left_out(tmp_path: Path, change: dict, reason: str) -> None:
     rows = [{"prompt": "p", "response": "Aa. Bb."} | change, {"prompt": "p", "response": "Aa. Bb.", "spans": []}]
-    read, [problem] = read_file(str(written(tmp_path / "rows.jsonl", rows)))
+    read, [problem] = read_source(str(written(tmp_path / "rows.jsonl", rows)), "mine", "train")
     assert len(read) == 1
-    assert problem.startswith("rows: 1 rows left out: ")
+    assert problem.startswith("mine: 1 row left out: ")
+    assert problem.endswith(" (the first: row 1)")
     assert reason in problem
+
+
+def test_values_of_parquet_and_booleans(tmp_path: Path) -> None:
+    """A column of whole numbers with nulls may come out as 1.0, labels as true and false."""
+    text = "Aa. Bb."
+    rows = [
+        {"prompt": "p", "response": text, "segments": segments(text.split(), [True, False]), "first_error": 1.0},
+        {"prompt": "p", "response": text, "segments": segments(text.split(), [True, True]), "first_error": -1.0},
+    ]
+    read, problems = read_source(str(written(tmp_path / "rows.jsonl", rows)), "x", "train")
+    first, second = Span(0, 3), Span(4, 7)
+    assert [marks for *_, marks in read] == [
+        Marks("p", "x", (second,), (first,), (first, second), 1),
+        Marks("p", "x", (), (first, second), (first, second), None),
+    ]
+    assert problems == []
+
+
+def test_a_folder_and_files_of_one_name(scorer: Scorer, eggs_file: Path, tmp_path: Path) -> None:
+    rows = eggs_file.read_text().splitlines()[:3]
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "eggs.jsonl").write_text("\n".join(rows))
+    files = tuple(str(tmp_path / name / "eggs.jsonl") for name in ("a", "b"))
+    assert list(run(scorer, replace(OPTIONS, data=files))["sentences"]) == ["all", "a/eggs", "b/eggs"]
+    folder = read_source(str(tmp_path / "a"), "eggs", "train")
+    assert folder == read_source(files[0], "eggs", "train")
+
+
+def test_a_response_keeps_its_characters(tmp_path: Path) -> None:
+    """A response that looks like a transcript stays text, since marks count its characters."""
+    text = "Human: Hi\n\nAssistant: Aa."
+    row = {"prompt": "p", "response": text, "spans": [[22, 25]]}
+    [(prompt, response, marks)], problems = read_source(str(written(tmp_path / "rows.jsonl", [row])), "x", "train")
+    assert (prompt, response, marks.bad, problems) == ("p", text, (Span(22, 25),), [])

@@ -4,9 +4,11 @@
 
 Sentences are those of `rules:en`, whatever the model's own segmenter is. All else of the response stays as it is: white
 space, paragraphs, lists, code. Only English prose is changed, but for `number`, which changes any line outside fenced
-code. A corruption is drawn by the seed, the prompt, the response and the kind alone; what it borrows (sentences, names)
-comes from the same side of the split, so the order of the rows does not matter. The hedges and the rude sentences of
-the two sides differ: no model is tested on a phrase it was trained on.
+code. A corruption is drawn by the seed, the prompt, the response, the kind and what can be borrowed, which is sorted:
+the order of the rows does not matter. What it borrows, sentences and names, comes from responses of the same side of
+the split; a sentence that a response of the other side holds too is not borrowed, a name may be. The hedges and the
+rude sentences of the two sides differ. So no sentence that is borrowed for a test stands in training data of the same
+file; those of another one may hold it.
 """
 
 from __future__ import annotations
@@ -32,6 +34,12 @@ class GoodResponse:
     prompt: Prompt
     text: str
     split_key: str  # whose hash decides the side: an irrelevant sentence comes from a response with another one
+
+    @property
+    def whole(self) -> str:
+        """The text of all messages, this response the last."""
+        prompt = [self.prompt] if isinstance(self.prompt, str) else [message["content"] for message in self.prompt]
+        return "\n".join([*prompt, self.text])
 
 
 @dataclass(frozen=True)
@@ -86,7 +94,7 @@ class Source:
 
 def irrelevant(source: Source) -> Iterator[Edit]:
     """A sentence of another prompt's response, which has no long word in common with prompt and response."""
-    here = _long_words(f"{json.dumps(source.response.prompt, ensure_ascii=False)} {source.response.text}")
+    here = _long_words(source.response.whole)
     tries = source.rng.choices(source.borrowed, k=50) if source.borrowed else []
     yield from source.put_in(
         sentence
@@ -134,12 +142,11 @@ def entity(source: Source) -> Iterator[Edit]:
     Prompt and response hold the name once more: what its place in a list of examples could be taken by, is no error.
     """
     prose = source.prose()
-    everything = f"{json.dumps(source.response.prompt, ensure_ascii=False)} {source.response.text}"
     ours = {name for _, _, sentence in prose for name in names_in(sentence)}
     for start, end, sentence in prose:
         for found in _NAME.finditer(sentence):
-            uses = len(re.findall(rf"\b{found[0]}\b", everything))
-            if found[0] in _NO_NAMES or uses < 2 or re.search(rf"\b{found[0].lower()}\b", everything):
+            uses = len(re.findall(rf"\b{found[0]}\b", source.response.whole))
+            if found[0] in _NO_NAMES or uses < 2 or re.search(rf"\b{found[0].lower()}\b", source.response.whole):
                 continue
             same = sorted(name for name in ours if _sort_of(name) == _sort_of(found[0]))
             others = source.names.get(_sort_of(found[0]), [])
@@ -195,20 +202,29 @@ KINDS: dict[str, Callable[[Source], Iterator[Edit]]] = {
 
 
 class Corruptor:
-    """Corrupts responses of one side of the held-out split, borrowing from `responses`, which are all of that side."""
+    """Corrupts responses of one side of the held-out split.
 
-    def __init__(self, responses: Iterable[GoodResponse], *, held_out: bool, seed: int) -> None:
+    Args:
+        responses: what is borrowed from, all of that side.
+        other_side: responses of the other side, good or bad. None of their sentences is borrowed.
+        held_out: which side it is.
+    """
+
+    def __init__(
+        self, responses: Iterable[GoodResponse], other_side: Iterable[str], *, held_out: bool, seed: int
+    ) -> None:
         self.held_out, self.seed = held_out, seed
         self._segmenter = load_segmenter("rules:en")
+        self._spans: dict[str, list[Span]] = {}
         texts = {(one.split_key, one.text) for one in responses}
+        theirs = {sentence for text in set(other_side) for sentence in self._unmarked(text)}
         borrowed, uses, words = set(), Counter[str](), set[str]()
         for split_key, text in texts:
             names = set[str]()
-            for start, end in self.sentences(text):
-                sentence = text[start:end].removeprefix(_marker(text[start:end]))
+            for sentence in self._unmarked(text):
                 if is_prose(sentence):
                     names.update(names_in(sentence))
-                    if len(_long_words(sentence)) >= 3 and not _PERSONAL.search(sentence):
+                    if len(_long_words(sentence)) >= 3 and not _PERSONAL.search(sentence) and sentence not in theirs:
                         borrowed.add((sentence, split_key))
             uses.update(names)
             words.update(re.findall(r"[a-z]+", text))
@@ -227,7 +243,7 @@ class Corruptor:
             moved = len(text) - len(response.text)
             before = [one for one in sentences if one.end <= edit.start]
             behind = [Span(start + moved, end + moved) for start, end in sentences if start >= edit.stop]
-            found = self.sentences(text)
+            found = self._cut(text)
             changed = found[len(before) : len(found) - len(behind)]
             if text != response.text and len(changed) == 1 and found == [*before, *changed, *behind]:
                 return Corruption(kind, text, *changed[0])
@@ -240,7 +256,16 @@ class Corruptor:
         return next((one for one in found if one is not None), None)
 
     def sentences(self, text: str) -> list[Span]:
-        """Its sentences by `rules:en`, without the white space around them."""
+        """Its sentences by `rules:en`, without the white space around them; each text is segmented once."""
+        if text not in self._spans:
+            self._spans[text] = self._cut(text)
+        return self._spans[text]
+
+    def _unmarked(self, text: str) -> list[str]:
+        """Its sentences, each without its list marker."""
+        return [text[start:end].removeprefix(_marker(text[start:end])) for start, end in self.sentences(text)]
+
+    def _cut(self, text: str) -> list[Span]:
         spans = self._segmenter.spans([text])[0]
         ink = [(start, text[start:end]) for start, end in spans if not text[start:end].isspace()]
         return [Span(start + len(s) - len(s.lstrip()), start + len(s.rstrip())) for start, s in ink]

@@ -6,9 +6,9 @@ import hashlib
 import json
 import math
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import accumulate, takewhile
+from itertools import accumulate, chain, takewhile
 from pathlib import Path
 from typing import Any
 
@@ -97,8 +97,8 @@ def begins_as(pair: PreferencePair, begun: Mapping[int, str]) -> str | None:
     return next((begun[prefix] for prefix in _hashes(pair.split_key.split()) if prefix in begun), None)
 
 
-def _hashes(words: Sequence[str]) -> list[int]:
-    """Hash of the first word, of the first two, and so on."""
+def _hashes(words: Sequence[Hashable]) -> list[int]:
+    """Hash of the first word (or message), of the first two, and so on."""
     return list(accumulate(words, lambda before, word: hash((before, word)), initial=0))[1:]
 
 
@@ -108,7 +108,7 @@ def load_mixture(
     """Training pairs, held-out pairs and the counts; a pair's `source` is its file's name.
 
     The hash of the raw prompt decides the side, and that of its beginning where a prompt is implicit (`beginnings`); a
-    training pair whose prompt reads as a held-out one's is left out.
+    training pair whose prompt reads as a held-out one's, as its beginning or as its continuation is left out.
     With weights, the training rows are the largest number that has the weights' proportions and repeats nothing:
     with n_i rows at hand (at most `pairs`) and shares p_i, source i gives p_i · min_j(n_j / p_j) rows, rounded, drawn
     by the seed. A row is a pair, or all pairs of one ranked row. The pairs of a corrupted source are those of
@@ -131,7 +131,7 @@ def load_mixture(
         [replace(one, split_key=(one.implicit_prompt and begins_as(one, begun)) or one.split_key) for one in data.pairs]
         for data in files
     ]
-    tested = {as_read(pair) for pairs in keyed for pair in pairs if is_held_out(pair.split_key)}
+    tested = TestedPrompts(pair for pairs in keyed for pair in pairs if is_held_out(pair.split_key))
     for source, data, read in zip(sources, files, keyed, strict=True):
         for problem in data.problems[:5]:
             print(f"{source.path}: row {problem.row} left out: {problem.reason}")
@@ -140,8 +140,7 @@ def load_mixture(
             groups = f"{len(implicit)} pairs without a prompt of their own, in {len(set(implicit))} groups"
             print(f"{source.path}: {groups} that begin alike; each is trained on or held out as a whole")
         if source.corrupted:
-            pairs = [pair for pair in pairs if is_held_out(pair.split_key) or as_read(pair) not in tested]
-            pairs = corrupted_pairs(pairs, seed)
+            pairs = corrupted_pairs(pairs, tested, seed)
         ours = grouped_rows([pair for pair in pairs if not is_held_out(pair.split_key)])
         theirs = [pair for pair in pairs if is_held_out(pair.split_key)]
         if source.pairs is not None and source.pairs < len(ours):
@@ -149,7 +148,7 @@ def load_mixture(
         train.append(ours)
         held_out += theirs
         counts.append(SourceCount(source, data.rows, len(data.problems), held_out=len(theirs)))
-    train = [[row for row in rows if as_read(row[0]) not in tested] for rows in train]
+    train = [[row for row in rows if row[0] not in tested] for rows in train]
     if shares is not None:
         most = min(len(rows) / share for rows, share in zip(train, shares, strict=True))
         for i, (source, share) in enumerate(zip(sources, shares, strict=True)):
@@ -177,25 +176,31 @@ def named(pair: PreferencePair, source: DataSource) -> PreferencePair:
     return replace(pair, source=source.name, id=f"{source.name}:{pair.id}", group=group)
 
 
-def corrupted_pairs(pairs: Sequence[PreferencePair], seed: int) -> list[PreferencePair]:
+def corrupted_pairs(pairs: Sequence[PreferencePair], tested: TestedPrompts, seed: int) -> list[PreferencePair]:
     """Each distinct chosen response against a version of it with one sentence changed, by a random kind that applies.
 
     Half of the training pairs, at random, end where the changed sentence does, so that its place can be learnt: what
     came before is the same, and the last value alone differs.
 
-    What is borrowed for a version comes from `pairs` of the same side of the held-out split. The seed draws the
-    training pairs alone: as of any source, the held-out pairs are the same in every run. Left out are ties, pairs
-    whose rejected response is more probably the better one, pre-tokenised ones, and responses that no kind applies to.
+    What is borrowed for a version comes from chosen responses of the same side of the held-out split, and of sentences
+    only those that no response of the other side holds. The seed draws the training pairs alone: as of any source,
+    the held-out pairs are the same in every run. Left out are ties, pairs whose rejected response is more probably the
+    better one, pre-tokenised ones, training pairs whose prompt is in `tested`, and responses that no kind applies to.
     """
     corrupted = []
+    texts_of: dict[bool, list[str]] = {False: [], True: []}
+    for pair in pairs:
+        texts_of[is_held_out(pair.split_key)] += [pair.chosen, pair.rejected]
     for held_out in (False, True):
         good: dict[tuple[str, str], tuple[PreferencePair, GoodResponse]] = {}
         for pair in pairs:
-            if pair.probability > 0.5 and pair.tokens is None and is_held_out(pair.split_key) == held_out:
+            if pair.probability <= 0.5 or pair.tokens is not None or is_held_out(pair.split_key) != held_out:
+                continue
+            if held_out or pair not in tested:
                 response = GoodResponse(pair.prompt, pair.chosen, pair.split_key)
                 good.setdefault((json.dumps(pair.prompt), pair.chosen), (pair, response))
         responses = [response for _, response in good.values()]
-        corruptor = Corruptor(responses, held_out=held_out, seed=0 if held_out else seed)
+        corruptor = Corruptor(responses, texts_of[not held_out], held_out=held_out, seed=0 if held_out else seed)
         for pair, response in good.values():
             if (bad := corruptor.corrupt_somehow(response)) is None:
                 continue
@@ -206,6 +211,20 @@ def corrupted_pairs(pairs: Sequence[PreferencePair], seed: int) -> list[Preferen
             texts: dict[str, Any] = {"chosen": chosen, "rejected": rejected, "id": f"{pair.id}:{bad.kind}"}
             corrupted.append(replace(pair, **texts, margin=None, probability=1.0, group=""))
     return corrupted
+
+
+class TestedPrompts:
+    """The prompts of held-out pairs. A pair is `in` them if its prompt, as messages, is one of them, begins with one
+    or is what one begins with: a turn of a conversation gives away what the others are about."""
+
+    def __init__(self, pairs: Iterable[PreferencePair]) -> None:
+        heads = [_hashes(as_read(pair)) for pair in pairs]
+        self.whole = {whole for one in heads for whole in one[-1:]}
+        self.begun = set(chain.from_iterable(heads))
+
+    def __contains__(self, pair: PreferencePair) -> bool:
+        found = _hashes(as_read(pair))
+        return not self.whole.isdisjoint(found) or not self.begun.isdisjoint(found[-1:])
 
 
 def as_read(pair: PreferencePair) -> tuple[tuple[str, str], ...]:

@@ -3,11 +3,16 @@
 One run gives one result, a dict of JSON: tables on stdout, and with --json and --html also files. What is in it:
 `training.benchmarks.task.ranked` for preferences, `training.benchmarks.sentences` for labelled sentences; here it gets
 what it takes to run it again: model, data, seed, command, commit and versions.
+
+--held_out takes the prompts whose text, as it stands in this file, hashes into the held-out tenth, by which training
+leaves prompts out too. A file that writes the same prompts in another form (a transcript up to the last turn against a
+prompt column) has other texts and so other hashes: what is held out in one need not be in the other.
 """
 
 from __future__ import annotations
 
 import argparse
+import gzip
 import hashlib
 import json
 import os
@@ -15,14 +20,17 @@ import shlex
 import subprocess
 import sys
 import time
+import zlib
 from collections.abc import Sequence
 from datetime import date
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import huggingface_hub
+
 from sentrm.batching import STRATEGIES
-from sentrm.errors import SentrmError
+from sentrm.errors import PreferenceDataError, SentrmError
 from sentrm.loading import DTYPES
 from sentrm.readers import records
 from sentrm.scoring import Scorer
@@ -31,6 +39,12 @@ from .benchmarks import BENCHMARKS, HUBS
 from .benchmarks.task import Options
 from .evaluation_report import html_page, print_result
 from .report import versions
+
+HELD_OUT = (
+    "only prompts whose text in this file hashes into the held-out tenth, as training leaves them out; a file that "
+    "writes the same prompts in another form (transcripts against a prompt column) hashes differently"
+)
+LIMIT = "at most so many items (corruptions: good responses; sentences: rows), whole prompts drawn by the seed"
 
 
 def parser() -> argparse.ArgumentParser:
@@ -44,8 +58,8 @@ def parser() -> argparse.ArgumentParser:
     add("--benchmark", required=True, metavar="NAME", help=", ".join(BENCHMARKS))
     add("--data", nargs="+", default=[], metavar="FILE", help="instead of the benchmark's own data on the hub")
     add("--split", help="of a hub data set (the benchmark's own)")
-    add("--held_out", action="store_true", help="only prompts of the held-out tenth, on which nothing here is trained")
-    add("--limit", type=int, metavar="N", help="at most so many items, whole prompts drawn by the seed")
+    add("--held_out", action="store_true", help=HELD_OUT)
+    add("--limit", type=int, metavar="N", help=LIMIT)
     add("--seed", type=int, default=0, help="of everything drawn (%(default)s)")
     add("--draws", type=int, default=1000, metavar="N", help="bootstrap samples (%(default)s)")
     add("--segmenter", metavar="SPEC", help="rules, sat:sat-3l@0.2, … instead of the one the model was trained with")
@@ -67,9 +81,9 @@ def evaluate(args: argparse.Namespace, command: str) -> dict[str, Any]:
     """
     if args.benchmark not in BENCHMARKS:
         raise SentrmError(f"there is no benchmark {args.benchmark!r}; expected one of {', '.join(BENCHMARKS)}.")
-    for name in ("limit", "draws", "batch_tokens"):
-        if vars(args)[name] is not None and vars(args)[name] < 1:
-            raise SentrmError(f"--{name} is {vars(args)[name]}; expected at least 1.")
+    for name, least in {"limit": 1, "draws": 1, "batch_tokens": 1, "seed": 0}.items():
+        if vars(args)[name] is not None and vars(args)[name] < least:
+            raise SentrmError(f"--{name} is {vars(args)[name]}; expected at least {least}.")
     data = [source_facts(source, args.split) for source in args.data]  # a missing file shows before the model is loaded
     start = time.perf_counter()
     scorer = Scorer.from_pretrained(
@@ -89,7 +103,7 @@ def evaluate(args: argparse.Namespace, command: str) -> dict[str, Any]:
         "benchmark": args.benchmark,
         "model": {"name": model.name, "revision": model.revision, "aggregator": model.aggregator},
         "segmenter": {"spec": segmenter.spec, "revision": segmenter.revision, "own": segmenter.own},
-        "data": data or [{"hub": HUBS[args.benchmark], "split": args.split}],
+        "data": data or [hub_facts(HUBS[args.benchmark], args.split)],
         "seed": args.seed,
         "limit": args.limit,
         "held_out": args.held_out,
@@ -104,16 +118,37 @@ def evaluate(args: argparse.Namespace, command: str) -> dict[str, Any]:
 
 
 def source_facts(source: str, split: str | None) -> dict[str, Any]:
-    """Path and digest of a file or of all files in a folder, and a file's number of rows; a hub id with its split."""
-    rows, path = records(source, split or "train"), Path(source)
+    """Path and digest of a file or of all files in a folder, and of a file of JSON lines how many it has; a hub id
+    with its split and revision.
+
+    Raises:
+        PreferenceDataError: if there is no such source, or it cannot be read.
+    """
+    records(source, split or "train")  # raises; the rows are the benchmark's to read
+    path = Path(source)
     if not path.exists():
-        return {"hub": source, "split": split}
-    digest = hashlib.sha256()
-    for one in sorted(path.rglob("*")) if path.is_dir() else [path]:
-        if one.is_file():
-            with one.open("rb") as file:
-                digest.update(hashlib.file_digest(file, "sha256").digest() if path.is_dir() else file.read())
-    return {"path": source, "sha256": digest.hexdigest(), "rows": sum(1 for _ in rows) if path.is_file() else None}
+        return hub_facts(source, split)
+    digest, rows = hashlib.sha256(), None
+    try:
+        for one in sorted(path.rglob("*")) if path.is_dir() else [path]:
+            if one.is_file():
+                with one.open("rb") as file:
+                    digest.update(hashlib.file_digest(file, "sha256").digest() if path.is_dir() else file.read())
+        if path.is_file() and ".jsonl" in path.suffixes[-2:]:
+            with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as lines:
+                rows = sum(1 for line in lines if line.strip())
+    except (OSError, EOFError, zlib.error) as error:
+        raise PreferenceDataError(f"cannot read {source}: {error}. Check that the file is whole.") from error
+    return {"path": source, "sha256": digest.hexdigest(), "rows": rows}
+
+
+def hub_facts(hub: str, split: str | None) -> dict[str, Any]:
+    """A hub data set, its split, and its revision now; None where the hub cannot be asked."""
+    try:
+        revision = huggingface_hub.dataset_info(hub, timeout=10).sha
+    except Exception:  # the hub's client and its network stack share no base class
+        revision = None
+    return {"hub": hub, "split": split, "revision": revision}
 
 
 def commit() -> str | None:

@@ -25,7 +25,6 @@ from .evaluation_tables import (
     MEASURES,
     SHORTER,
     Cell,
-    Estimate,
     Result,
     Table,
     by_subset,
@@ -33,8 +32,10 @@ from .evaluation_tables import (
     headline,
     intervals,
     left_out,
+    length_rules,
     line,
     number,
+    origin,
     setup,
     share,
     sources,
@@ -47,6 +48,7 @@ from .evaluation_tables import (
     with_intervals,
     written,
 )
+from .measures import Estimate
 from .page import chart_box, escaped, page, track
 from .watch import show
 
@@ -75,7 +77,7 @@ def print_result(result: Result, console: Console | None = None) -> None:
         show(Text(f"\n{table.title}", style="bold"), console)
         show(printed, console)
     show(Text(""), console)
-    for told in (*left_out(result), intervals(result)):
+    for told in (*left_out(result), intervals(result), result["command"], origin(result)):
         show(Text(line(told)), console)
 
 
@@ -90,7 +92,7 @@ def markdown(result: Result) -> str:
         parts.append("\n".join([f"**{table.title}.** {table.note}", "", lines[0], f"|{'|'.join(rules)}|", *lines[1:]]))
     command = line(result["command"]).replace("`", "'")
     parts.append(" ".join([*map(_markdown, left_out(result)), intervals(result)]))
-    parts.append(f"`{command}` ({result['date']}, commit {_markdown(result['commit'] or 'none')})")
+    parts.append(f"`{command}` ({_markdown(origin(result))})")
     return "\n\n".join(parts) + "\n"
 
 
@@ -134,7 +136,7 @@ def _headline_section(result: Result) -> list[str]:
     facts = [("items", f"{result['items']:,}")]
     if measures := result.get("measures"):
         ours, what = measures["accuracy"], "accuracy over all comparisons"
-        rules = {LONGER: measures["always_longer"], SHORTER: measures["always_shorter"]}
+        rules = length_rules(result)
         facts += [("responses", f"{result['responses']:,}"), ("comparisons", f"{measures['comparisons']:,}")]
         facts += [("ties", f"{measures['ties']:,}")]
     if sentences := result.get("sentences"):

@@ -12,12 +12,12 @@ from typing import Any
 from sentrm.ui.words import counted, plain, signed, visible
 
 from .charts import spread
+from .measures import Estimate
 
 Result = dict[str, Any]  # of training.evaluate
-Estimate = dict[str, float | None]  # value, and the ends low and high of its 95% interval
 Cell = str | tuple[str, str]  # a name or a number; or a number and its interval, "" where there is none
 
-LONGER, SHORTER = "always longer", "always shorter"
+LONGER, SHORTER, CHANCE = "always longer", "always shorter", "chance"
 BLIND = ("length", "position")  # of the measures of sentences: the rules that read nothing
 INTERVAL = "95% interval"
 
@@ -261,10 +261,20 @@ def headline(result: Result) -> tuple[str, tuple[str, str]]:
     return name, number(estimate, _style(name))
 
 
+def length_rules(result: Result) -> dict[str, float]:
+    """Accuracies of the rules that only look at length. Of corruptions, most of which make a response longer, or make
+    it shorter, they say nothing, and chance stands there instead."""
+    if result["benchmark"] == "corruptions":
+        return {CHANCE: 0.5}
+    return {LONGER: result["measures"]["always_longer"], SHORTER: result["measures"]["always_shorter"]}
+
+
 def verdict(result: Result) -> str:
     """Whether the model is better than rules that read nothing, in a sentence or two."""
     if measures := result.get("measures"):
-        rules = {LONGER: measures["always_longer"], SHORTER: measures["always_shorter"]}
+        rules = length_rules(result)
+        if CHANCE in rules:
+            return _against_chance("accuracy", measures["accuracy"], "50%")
         best = max(rules, key=lambda name: rules[name])
         rule, gain = f"“{best}”, the better rule that only looks at length ({share(rules[best])})", measures["gain"]
         ahead, interval = number(gain, points)
@@ -283,15 +293,19 @@ def verdict(result: Result) -> str:
         return "No response has both good and bad sentences."
     best = max(BLIND, key=lambda name: auroc[name]["value"])
     rule = f"“{best}”, the better rule that reads nothing, reaches {three(auroc[best]['value'])}."
-    if ours["low"] is None:
-        return f"Chance is 0.5; too few prompts for an interval. {rule}"
+    return f"{_against_chance('reward', ours, '0.5')} {rule}"
+
+
+def _against_chance(what: str, ours: Estimate, chance: str) -> str:
+    if ours["value"] is None or ours["low"] is None or ours["high"] is None:
+        return f"Chance is {chance}; too few prompts for an interval."
     if ours["low"] > 0.5:
-        return f"The reward is better than chance: the whole interval lies above 0.5. {rule}"
+        return f"The {what} is better than chance: the whole interval lies above {chance}."
     if ours["value"] > 0.5:
-        return f"The reward is above 0.5, but not by more than chance explains. {rule}"
-    if (ours["high"] or 0.0) < 0.5:
-        return f"The reward is worse than chance: the whole interval lies below 0.5. {rule}"
-    return f"The reward is not better than chance, 0.5. {rule}"
+        return f"The {what} is above {chance}, but not by more than chance explains."
+    if ours["high"] < 0.5:
+        return f"The {what} is worse than chance: the whole interval lies below {chance}."
+    return f"The {what} is not better than chance, {chance}."
 
 
 def left_out(result: Result) -> list[str]:
@@ -304,19 +318,30 @@ def left_out(result: Result) -> list[str]:
 
 
 def intervals(result: Result) -> str:
-    return f"Intervals: 95%, {counted(result['draws'], 'bootstrap sample')} of whole prompts; none below ten prompts."
+    samples = counted(result["draws"], "bootstrap sample")
+    return f"Intervals: 95%, {samples} of whole prompts; none below ten prompts, or ten in each part of a plain mean."
 
 
-def sources(result: Result) -> list[str]:
-    """The data, each file with its digest or each hub id with its split."""
+def sources(result: Result, digits: int | None = None) -> list[str]:
+    """The data, each file with its digest, or so many digits of it, or each hub id with its split and revision."""
     lines = []
     for one in result["data"]:
         if "path" not in one:
-            lines.append(f"{one['hub']} · split {one['split'] or 'of the benchmark'}")
+            revision = (one["revision"] or "unknown")[:digits]
+            lines.append(f"{one['hub']} · split {one['split'] or 'of the benchmark'} · revision {revision}")
         else:
             rows = "" if one["rows"] is None else f" · {one['rows']:,} rows"
-            lines.append(f"{one['path']}{rows} · sha256 {one['sha256']}")
+            lines.append(f"{one['path']}{rows} · sha256 {one['sha256'][:digits]}")
     return lines
+
+
+def origin(result: Result) -> str:
+    """What gives the numbers again, beside the command."""
+    model = result["model"]
+    return (
+        f"seed {result['seed']}, commit {result['commit'] or 'none'}, {result['date']}, {model['name']} revision "
+        f"{(model['revision'] or 'none')[:12]}; data: {'; '.join(sources(result, 12))}"
+    )
 
 
 def cite(result: Result) -> str:

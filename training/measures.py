@@ -18,13 +18,13 @@ import numpy as np
 from sentrm.results import ScoredResponse
 
 from .figures import rank_correlation
-from .metrics import interval
+from .metrics import FEWEST_GROUPS, interval
 
 Estimate = dict[str, float | None]  # value, and the ends low and high of its 95% interval
 
-FEWEST_GROUPS = 10  # with less there is no interval
 CALIBRATION_SHARE = 0.5  # of all responses, in each local regression of score on length
 CALIBRATION_ROUNDS = 3  # in which outliers are weighed down
+CALIBRATION_EXACT = 10_000  # responses; with more, regressions lie 1% of the range of lengths apart
 
 
 def grouped(groups: Sequence[str]) -> tuple[list[str], np.ndarray]:
@@ -122,7 +122,8 @@ def correlation_estimate(x: np.ndarray, y: np.ndarray, group: np.ndarray, counts
     """Spearman's ρ of x and y, (n,) each; its value is None where one of them is constant. `group` (n,)."""
     places = [np.unique(numbers, return_inverse=True)[1] for numbers in (x, y)]
     samples = []
-    for weights in counts[:, group]:  # (n,) how often each row is in this sample
+    for sample in counts:
+        weights = sample[group]  # (n,) how often each row is in this sample
         a, b = (_centred_ranks(place, weights) for place in places)
         scale = math.sqrt(float(weights @ (a * a)) * float(weights @ (b * b)))
         samples.append(float(weights @ (a * b)) / scale if scale > 0 else math.nan)
@@ -140,14 +141,16 @@ def _centred_ranks(place: np.ndarray, weights: np.ndarray) -> np.ndarray:
 def length_residuals(scores: np.ndarray, characters: np.ndarray) -> np.ndarray:
     """What of the scores their lengths do not explain: residuals of a locally weighted regression over all responses
     (arXiv 2409.17407, which calls it LWR; the half of the responses nearest in length and three robust rounds are what
-    its released code takes). Where half of them have one length, so many that they span two. (R,) each."""
+    its released code takes). Where half of them have one length, so many that they span two. Among many responses the
+    line is drawn between regressions that lie at most 1% of the range of lengths apart. (R,) each."""
     from statsmodels.nonparametric.smoothers_lowess import lowess
 
     same = np.unique(characters, return_counts=True)[1].max()  # responses of the commonest length
     if same == len(characters):
         return scores - scores.mean()
     share = max(CALIBRATION_SHARE, (same + 1) / len(characters))
-    return scores - lowess(scores, characters, frac=share, it=CALIBRATION_ROUNDS, return_sorted=False)
+    apart = 0.01 * float(np.ptp(characters)) if len(scores) > CALIBRATION_EXACT else 0.0
+    return scores - lowess(scores, characters, frac=share, it=CALIBRATION_ROUNDS, delta=apart, return_sorted=False)
 
 
 def other_prompts(prompts: Sequence[str], seed: int) -> dict[str, str]:

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+FEWEST_GROUPS = 10  # prompts; with less there is no interval
+
 
 def accuracy(margins: Sequence[float] | np.ndarray) -> float:
     """Share of pairs with margin R_chosen - R_rejected > 0; a tie is wrong."""
@@ -85,7 +87,7 @@ def report(margins: Sequence[float], prompts: Sequence[str], sources: Sequence[s
     }
     samples["mean of files"] = np.mean([samples[name] for name in files], axis=0)
     for name, one in figures.items():
-        if one["prompts"] >= 10:
+        if one["prompts"] >= FEWEST_GROUPS:
             one["accuracy_low"], one["accuracy_high"] = interval(samples[name])
     order = ["all", "mean of files", *files]
     return {name: figures[name] for name in order}

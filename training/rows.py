@@ -30,8 +30,13 @@ ROW_FEATURES = {
     "margin": List(Value("float64")),
     "length": Value("int64"),
 }
-# What became of a row on the way; taken off before training.
-FATE_FEATURES = {"dropped": Value("int64"), "cut": Value("int64"), "problem": Value("string")}
+# What became of a row on the way; taken off before training. `kept` are the places of its comparisons in `compared`.
+FATE_FEATURES = {
+    "kept": List(Value("int64")),
+    "dropped": Value("int64"),
+    "cut": Value("int64"),
+    "problem": Value("string"),
+}
 COUNTS = (
     "pairs_too_long",
     "pairs_refused",
@@ -62,13 +67,13 @@ def encode_pairs(
     Returns:
         The rows (see the top of this file); the pairs they hold, in the order of all rows' comparisons one after the
         other (so row r of plain pairs is pair r); and counts: pairs left out because a first sentence did not fit, the
-        chat template refused them or two ranked responses are the same text, sequences that lost sentences, sequences
-        whose prompt was cut.
+        chat template refused them or both responses are the same as read (as texts, or in what is left of them: such a
+        pair has no gradient), sequences that lost sentences, sequences whose prompt was cut.
     """
     rows = grouped_rows(pairs)
     texts = [json.dumps(content_of(row)) for row in rows]
     digest = hashlib.sha256()
-    for part in (*texts, str(segmenter.spec), segmenter.revision, encoder.fingerprint):
+    for part in (*texts, str(segmenter.spec), segmenter.revision, encoder.fingerprint, *ROW_FEATURES, *FATE_FEATURES):
         digest.update(f"{part}\n".encode())
     fingerprint = digest.hexdigest()[:32]  # datasets takes 64 characters, and adds some of its own
     processes = min(num_proc, 1 + len(rows) // ROWS_A_PROCESS)
@@ -103,7 +108,7 @@ def encode_pairs(
     fates = dataset.select_columns(list(FATE_FEATURES)).to_list()
     good = [i for i, fate in enumerate(fates) if count_fate(rows[i], fate, counts)]
     dataset = dataset.remove_columns(list(FATE_FEATURES))
-    kept = [pair for i in good for pair in compared(rows[i])]
+    kept = [compared(rows[i])[place] for i in good for place in fates[i]["kept"]]
     return (dataset if len(good) == len(rows) else dataset.select(good)), kept, counts
 
 
@@ -111,11 +116,11 @@ def count_fate(row: Sequence[PreferencePair], fate: Mapping[str, Any], counts: d
     """Count what became of a row; whether it was encoded. The first five of a kind that were not are printed."""
     counts["sequences_with_dropped_sentences"] += fate["dropped"]
     counts["sequences_with_cut_prompt"] += fate["cut"]
-    counts["pairs_of_equal_responses"] += len(row) - len(compared(row))
+    counts["pairs_of_equal_responses"] += len(row) - len(fate["kept"])
     if not fate["problem"]:
         return True
     kind, reason = fate["problem"].split(": ", 1)
-    counts[kind] += len(compared(row))
+    counts[kind] += len(fate["kept"])
     if counts[kind] <= 5:
         print(f"pair {row[0].id} left out: {reason}")
     return False
@@ -175,6 +180,7 @@ def encode_rows(contents: Sequence[dict[str, Any]], segmenter: Segmenter, encode
     for content in contents:
         row = {name: content[name] for name in ("comparisons", "probability", "margin")}
         row |= {"ids": [], "boundaries": [], "dropped": 0, "cut": 0, "problem": ""}
+        row["kept"] = list(range(len(content["comparisons"])))
         if not content["comparisons"]:
             next(spans)
             row["problem"] = "pairs_of_equal_responses: all its responses are the same text"
@@ -198,6 +204,13 @@ def encode_rows(contents: Sequence[dict[str, Any]], segmenter: Segmenter, encode
             elif largest >= len(encoder.tokenizer):
                 size = len(encoder.tokenizer)
                 row["problem"] = f"pairs_refused: token id {largest} is none of the tokenizer's {size}"
+        if not row["problem"]:
+            read = list(zip(row["ids"], row["boundaries"], strict=True))
+            row["kept"] = [i for i, (one, two) in enumerate(row["comparisons"]) if read[one] != read[two]]
+            for name in ("comparisons", "probability", "margin"):
+                row[name] = [row[name][i] for i in row["kept"]]
+            if not row["kept"]:
+                row["problem"] = "pairs_of_equal_responses: its responses are the same as far as the model reads them"
         row["problem"] = row["problem"].encode("utf-8", "replace").decode()  # Arrow refuses lone surrogates
         row["length"] = sum(map(len, row["ids"]))
         rows.append(row)

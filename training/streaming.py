@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import islice
 from typing import Any
@@ -16,7 +16,7 @@ from sentrm.errors import PreferenceDataError
 from sentrm.preferences import PreferencePair, RowProblem, stream_preferences
 from sentrm.segmentation import Segmenter
 
-from .data import DataSource, SourceCount, as_read, beginnings, begins_as, is_held_out, named, shares_of
+from .data import DataSource, SourceCount, TestedPrompts, beginnings, begins_as, is_held_out, named, shares_of
 from .rows import COUNTS, ROW_FEATURES, content_of, count_fate, encode_rows
 
 CHUNK = 16  # rows segmented and encoded at a time
@@ -64,7 +64,7 @@ def stream_mixture(
                 break
         held_out += theirs[:wanted]
     held_out = held_out[:eval_pairs]
-    tested, begun = {as_read(pair) for pair in held_out}, beginnings([held_out])
+    tested, begun = TestedPrompts(held_out), beginnings([held_out])
     counts = [SourceCount(source) for source in sources]
     streams = []
     for count in counts:
@@ -110,7 +110,7 @@ def _stream_pairs(
     folder: str,
     columns: Mapping[str, str | None],
     strict: bool,
-    tested: Container[object],
+    tested: TestedPrompts,
     begun: Mapping[int, str],
 ) -> Iterator[list[PreferencePair]]:
     """The training pairs of a source, row by row, counted from 0."""
@@ -125,7 +125,7 @@ def _stream_pairs(
                 print(f"{source.path}: row {read.row} left out: {read.reason}")
         elif is_held_out(read[0].split_key):
             count.held_out += len(read)
-        elif as_read(read[0]) not in tested and not (read[0].implicit_prompt and begins_as(read[0], begun)):
+        elif read[0] not in tested and not (read[0].implicit_prompt and begins_as(read[0], begun)):
             count.train += len(read)
             taken += 1
             yield [named(pair, source) for pair in read]

@@ -14,7 +14,8 @@ import numpy as np
 
 from sentrm.scoring import Scorer
 
-from .rows import Questions, accuracies, located, missing, read_rows, share
+from .questions import Questions, accuracies, missing, read_rows, share
+from .sources import located
 from .task import Item, Options, Task, ranked
 
 HUB, SPLITS = "ScalerLab/JudgeBench", ("gpt", "claude")

@@ -16,7 +16,8 @@ import numpy as np
 from sentrm.errors import PreferenceDataError
 from sentrm.scoring import Scorer
 
-from .rows import Questions, accuracies, located, missing, read_rows, share, with_files
+from .questions import Questions, accuracies, missing, read_rows, share
+from .sources import located, with_files
 from .task import Item, Options, Task, ranked
 
 SOURCE = "github.com/princeton-nlp/LLMBar"
@@ -63,6 +64,8 @@ def run(scorer: Scorer, options: Options) -> dict[str, Any]:
     if not options.data:
         raise PreferenceDataError(f"llmbar cannot be read from the hub. Get {SOURCE} and pass --data Dataset/LLMBar.")
     options = with_files(options, "dataset.json")
-    result = ranked(scorer, read(located(options, SOURCE, ("",))), figures, options)
+    result = ranked(
+        scorer, read(located(options, SOURCE, ("",))), figures, options, {"adversarial, mean of sub-sets": str}
+    )
     result["problems"] += missing(COUNTS, result["subsets"], "no figure for them")
     return result

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import numpy as np
@@ -14,34 +14,43 @@ from sentrm.preferences import PreferencePair, load_preferences
 from sentrm.scoring import Scorer
 
 from ..data import beginnings, begins_as
+from .questions import accuracies, share
+from .sources import by_reason, subset_names
 from .task import Item, Options, Responses, Task, ranked
 
 
-def read(sources: Sequence[str], split: str) -> Task:
-    """The pairs of files, data set folders or hub ids. Where rejected is the likelier one (probability below 0.5) the
-    two change places; ties (0.5) are left out, and counted. A group is a prompt, without its context.
+def read(sources: Sequence[str], split: str, held_out: bool = False) -> Task:
+    """The pairs of files, data set folders or hub ids, each a subset. Where rejected is the likelier one (probability
+    below 0.5) the two change places; ties (0.5) are left out, and counted. A group is a prompt, without its context.
+
+    Args:
+        held_out: whether held-out prompts will be asked for. Then pairs of an implicit prompt are left out as well: on
+            which side training had such a prompt depended on the files beside it.
 
     Raises:
-        PreferenceDataError: if a source cannot be read.
+        PreferenceDataError: if a source cannot be read, or is one that `subset_names` refuses.
     """
+    names = subset_names(sources)
     files = {source: load_preferences(source, split=split) for source in sources}
     implicit = any(pair.implicit_prompt for data in files.values() for pair in data.pairs)
     begun = beginnings([data.pairs for data in files.values()]) if implicit else {}
     responses, items, problems = Responses(), [], []
     for source, data in files.items():
-        subset = Path(source).name.split(".")[0]
-        problems += [f"{subset}: row {problem.row}: {problem.reason}" for problem in data.problems]
-        left_out: dict[str, int] = {}
+        subset, reasons = names[source], list[tuple[int, str]]()
         for number, pair in enumerate(data.pairs, start=1):
-            if reason := why_not(pair):
-                left_out[reason] = left_out.get(reason, 0) + 1
+            reason = why_not(pair)
+            if held_out and pair.implicit_prompt:
+                reason = "held-out prompts were asked for, and this one is implicit, so where it ends is unknown"
+            if reason:
+                reasons.append((number, reason))
                 continue
             if pair.probability < 0.5:
                 pair = replace(pair, chosen=pair.rejected, rejected=pair.chosen)
             group = (pair.implicit_prompt and begins_as(pair, begun)) or pair.split_key
             right, wrong = (responses.place(pair.prompt, text) for text in (pair.chosen, pair.rejected))
             items.append(Item(f"{subset}:{number}:{pair.id}", group, subset, (right,), (wrong,)))
-        problems += [f"{subset}: {count} pairs left out: {reason}" for reason, count in left_out.items()]
+        problems += by_reason(subset, "row", [(problem.row, problem.reason) for problem in data.problems])
+        problems += by_reason(subset, "pair", reasons)
     return Task(tuple(responses.found), tuple(items), tuple(problems))
 
 
@@ -58,16 +67,18 @@ def why_not(pair: PreferencePair) -> str:
 
 def figures(items: Sequence[Item], scores: np.ndarray) -> dict[str, float]:
     """Accuracy over all pairs, and the plain mean of the files' accuracies. scores (R,)"""
-    hits: dict[str, list[bool]] = {}
-    for item in items:
-        hits.setdefault(item.subset, []).append(scores[item.right[0]] > scores[item.wrong[0]])
+    found = accuracies(items, scores)
     return {
-        "accuracy": sum(map(sum, hits.values())) / len(items),
-        "mean of files": sum(sum(one) / len(one) for one in hits.values()) / len(hits),
+        "accuracy": share(found, found) or 0.0,
+        "mean of files": fmean(hits / count for hits, count in found.values()),
     }
 
 
 def run(scorer: Scorer, options: Options) -> dict[str, Any]:
     if not options.data:
         raise PreferenceDataError("the benchmark pairs has no data of its own. Pass --data FILE, one or several.")
-    return ranked(scorer, read(options.data, options.split or "train"), figures, options)
+    task = read(options.data, options.split or "train", options.held_out)
+    result = ranked(scorer, task, figures, options, {"mean of files": str})
+    if len(result["subsets"]) == 1:  # the accuracy once more
+        del result["figures"]["mean of files"]
+    return result

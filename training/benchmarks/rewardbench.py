@@ -18,8 +18,9 @@ import numpy as np
 
 from sentrm.scoring import Scorer
 
-from .rows import Questions, accuracies, located, missing, read_rows, share
-from .task import Item, Options, Task, ranked
+from .questions import Questions, accuracies, missing, read_rows, share
+from .sources import located
+from .task import Item, Means, Options, Task, ranked
 
 HUB, SPLIT = "allenai/reward-bench", "filtered"
 EXPECTED = "a pair of RewardBench: prompt, chosen, rejected and subset"
@@ -88,31 +89,44 @@ def read(records: Iterable[dict[str, Any]]) -> Task:
 
 
 def figures(items: Sequence[Item], scores: np.ndarray) -> dict[str, float]:
+    """The averages, and of the sections and subsets those that have rows. scores (R,)"""
     found = accuracies(items, scores)
-    official = {}
+    official: dict[str, float | None] = {}
     for section, subsets in SECTIONS.items():
         present = [subset for subset in subsets if subset in found]
         total = sum(COUNTS[subset] for subset in present)
         weighted = sum(COUNTS[subset] * found[subset][0] / found[subset][1] for subset in present)
-        official[section] = weighted / total if present else 0.0
-    paper = {section: share(found, subsets) or 0.0 for section, subsets in SECTIONS.items()}
-    prior = [found[subset][0] / found[subset][1] for subset in PRIOR_SETS if subset in found]
-    weights, sections = [1.0] * 4, list(official.values())
-    if prior:
-        weights, sections = [*weights, 0.5], [*sections, sum(prior) / len(prior)]
+        official[section] = weighted / total if present else None
+    paper = {section: share(found, subsets) for section, subsets in SECTIONS.items()}
     micro = share(found, COUNTS)
-    return {
+    prior = [found[subset][0] / found[subset][1] for subset in PRIOR_SETS if subset in found]
+    prior_sets = sum(prior) / len(prior) if prior else None
+    weights, sections = [1.0] * 4, [value or 0.0 for value in official.values()]
+    if prior_sets is not None:
+        weights, sections = [*weights, 0.5], [*sections, prior_sets]
+    named = {
         "RewardBench, official": float(np.average(sections, weights=weights)),
-        "RewardBench, paper's code": sum(paper.values()) / 4,
+        "RewardBench, paper's code": None if micro is None else sum(value or 0.0 for value in paper.values()) / 4,
         **{f"{section}, official": value for section, value in official.items()},
         **{f"{section}, paper's code": value for section, value in paper.items()},
-        **({"Prior Sets": sections[-1]} if prior else {}),
-        **({"micro accuracy": micro} if micro is not None else {}),
+        "Prior Sets": prior_sets,
+        "micro accuracy": micro,
     }
+    return {name: value for name, value in named.items() if value is not None}
+
+
+def section_of(subset: str) -> str:
+    return next((section for section, subsets in SECTIONS.items() if subset in subsets), "Prior Sets")
+
+
+MEANS: Means = {  # COUNTS weigh each subset, whatever its size
+    **dict.fromkeys(["RewardBench, official", *(f"{section}, official" for section in SECTIONS), "Prior Sets"], str),
+    "RewardBench, paper's code": section_of,
+}
 
 
 def run(scorer: Scorer, options: Options) -> dict[str, Any]:
-    result = ranked(scorer, read(located(options, HUB, (SPLIT,))), figures, options)
+    result = ranked(scorer, read(located(options, HUB, (SPLIT,))), figures, options, MEANS)
     subsets = result["subsets"]
     result["problems"] += missing(COUNTS, subsets, "a section without rows is 0")
     result["leaderboard"] = {

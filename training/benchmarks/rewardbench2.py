@@ -2,7 +2,8 @@
 
 Five subsets are best of 4, with part of a point for a tie at the top. Ties asks for several right answers: `ref:N` is a
 prompt with one, `tied:N` its counterpart with many, and a model should tell right from wrong more clearly than one
-right answer from another. Its score can exceed 1 by up to 0.01, the last term's weight.
+right answer from another. Its score can exceed 1 by up to 0.01, the last term's weight. With --held_out both rows are
+kept if both prompts are held out, else neither.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from statistics import fmean
 from typing import Any
 
@@ -17,7 +19,9 @@ import numpy as np
 
 from sentrm.scoring import Scorer
 
-from .rows import Questions, located, missing, read_rows
+from ..data import is_held_out
+from .questions import Questions, missing, read_rows
+from .sources import located
 from .task import Item, Options, Task, ranked
 
 HUB, SPLIT = "allenai/reward-bench-2", "test"
@@ -44,6 +48,13 @@ def read(records: Iterable[dict[str, Any]]) -> Task:
         group = tied.get(f"tied:{id.removeprefix('ref:')}") if subset == "Ties" else None
         questions.add(id, subset, row.text("prompt"), row.texts("chosen"), row.texts("rejected"), group)
     return questions.task()
+
+
+def held_out_ties(task: Task) -> Task:
+    """The task without the rows of Ties whose own prompt, or that of their counterpart, is not held out."""
+    ties = [item for item in task.items if item.subset == "Ties"]
+    seen = {item.group for item in ties if not is_held_out(str(task.responses[item.right[0]][0]))}
+    return replace(task, items=tuple(one for one in task.items if one.subset != "Ties" or one.group not in seen))
 
 
 def figures(items: Sequence[Item], scores: np.ndarray) -> dict[str, float]:
@@ -102,6 +113,7 @@ def ties_score(items: Sequence[Item], scores: np.ndarray) -> float:
 
 
 def run(scorer: Scorer, options: Options) -> dict[str, Any]:
-    result = ranked(scorer, read(located(options, HUB, (SPLIT,))), figures, options)
+    task = read(located(options, HUB, (SPLIT,)))
+    result = ranked(scorer, held_out_ties(task) if options.held_out else task, figures, options, {"RewardBench 2": str})
     result["problems"] += missing(COUNTS, result["subsets"], "the mean is that of the other subsets")
     return result

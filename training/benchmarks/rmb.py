@@ -16,7 +16,8 @@ import numpy as np
 from sentrm.errors import PreferenceDataError
 from sentrm.scoring import Scorer
 
-from .rows import Questions, accuracies, located, missing, read_rows, share, with_files
+from .questions import Questions, accuracies, missing, read_rows, share
+from .sources import located, with_files
 from .task import Item, Options, Task, ranked
 
 SOURCE = "github.com/Zhou-Zoey/RMB-Reward-Model-Benchmark"
@@ -67,7 +68,7 @@ def run(scorer: Scorer, options: Options) -> dict[str, Any]:
     if not options.data:
         raise PreferenceDataError(f"rmb has no hub data set. Get {SOURCE} and pass --data RMB_dataset.")
     options = with_files(options, "*.json")
-    result = ranked(scorer, read(located(options, SOURCE, ("",))), figures, options)
+    result = ranked(scorer, read(located(options, SOURCE, ("",))), figures, options, {"RMB": setting})
     found = {setting(subset) for subset in result["subsets"]}
     result["problems"] += missing(SETTINGS, found, "the mean is that of the other settings")
     return result

@@ -7,7 +7,9 @@ counted. Styles are ordered from plain to fancy, so
     normal   i = j
     easy     i > j
 
-The score is the mean of the domains' means; so are easy, normal and hard.
+The score is the mean of the domains' means; so are easy, normal and hard. The domain safety is all prompts of
+safety-refuse and safety-response together, not the mean of the two: our reading of the paper, not confirmed by its
+authors' code.
 """
 
 from __future__ import annotations
@@ -19,14 +21,15 @@ import numpy as np
 
 from sentrm.scoring import Scorer
 
-from .rows import Questions, located, missing, read_rows, with_files
+from .questions import Questions, missing, read_rows
+from .sources import located, with_files
 from .task import Item, Options, Task, ranked
 
 HUB, SPLIT, FILE = "THU-KEG/RM-Bench", "train", "total_dataset.json"
 EXPECTED = "a row of RM-Bench: prompt, chosen (three texts), rejected (three texts) and domain"
 STYLES = ("concise", "detailed", "markdown")  # the order of the three texts; detailed is plain text
 
-# Prompts of each `domain` of THU-KEG/RM-Bench. The two halves of safety are pooled, as in the authors' code.
+# Prompts of each `domain` of THU-KEG/RM-Bench. The two halves of safety are pooled.
 COUNTS = {"chat": 129, "code": 228, "math": 529, "safety-refuse": 284, "safety-response": 157}
 DOMAINS = ("chat", "math", "code", "safety")
 
@@ -47,12 +50,16 @@ def read(records: Iterable[dict[str, Any]]) -> Task:
     return questions.task()
 
 
+def domain_of(subset: str) -> str:
+    return subset.split("-")[0]
+
+
 def matrices(items: Sequence[Item], scores: np.ndarray) -> dict[str, np.ndarray]:
     """For each domain that has items: how often the right answer of style i beats the wrong one of style j. (3, 3)"""
     right = scores[np.array([item.right for item in items])]  # (items, 3)
     wrong = scores[np.array([item.wrong for item in items])]
     higher = right[:, :, None] > wrong[:, None, :]  # (items, 3, 3)
-    domain = np.array([item.subset.split("-")[0] for item in items])
+    domain = np.array([domain_of(item.subset) for item in items])
     return {name: higher[domain == name].mean(axis=0) for name in DOMAINS if name in domain}
 
 
@@ -76,8 +83,13 @@ def figures(items: Sequence[Item], scores: np.ndarray) -> dict[str, float]:
     }
 
 
+MEANS = dict.fromkeys(
+    ["RM-Bench", "easy", "normal", "hard", *(f"{a} against {b}" for a in STYLES for b in STYLES)], domain_of
+)
+
+
 def run(scorer: Scorer, options: Options) -> dict[str, Any]:
     options = with_files(options, FILE)
-    result = ranked(scorer, read(located(options, HUB, (SPLIT,))), figures, options)
+    result = ranked(scorer, read(located(options, HUB, (SPLIT,))), figures, options, MEANS)
     result["problems"] += missing(COUNTS, result["subsets"], "the mean is that of the other domains")
     return result

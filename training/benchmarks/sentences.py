@@ -1,10 +1,12 @@
 """Do sentence rewards point at the sentences that people marked?
 
-A row of a data file is a prompt (a `context` goes before it), a response and marks, in one of two forms:
+A row of the data is a prompt, text or messages as in preference data (a `context` goes before it), a response and
+marks, in one of two forms:
 
     spans      [[start, end], …] or objects with start and end: bad characters; all others are good
     segments   [{text, start, end, label}, …]: label 1 is good, 0 or below bad (ProcessBench marks a wrong step −1),
-               a fraction bad below 0.5 and good above it, 0.5 and null unknown; all other characters are unknown
+               a fraction bad below 0.5 and good above it, 0.5 and null unknown, true good and false bad; all other
+               characters are unknown
 
 Where a row has both, `spans` count, people's own ranges. Rows with `unmatched_spans` (bad ranges that were not found in
 the text) are left out: what is not marked in them need not be good. A sentence i of the model is bad if it shares a
@@ -45,20 +47,22 @@ import random
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from sentrm.columns import is_number, read_text
 from sentrm.errors import EncodingError, PreferenceDataError
+from sentrm.preferences import split_key, with_context
 from sentrm.readers import BadRow, records
-from sentrm.results import ScoredResponse, Span
+from sentrm.results import Prompt, ScoredResponse, Span
+from sentrm.schemas import read_texts
 from sentrm.scoring import Scorer
+from sentrm.ui.words import counted
 
-from ..data import is_held_out
 from ..measures import Estimate, group_counts, grouped, mean_estimate
-from .task import Options, score_all
+from .sources import by_reason, subset_names
+from .task import Item, Options, Task, chosen_items, score_all
 
 MEASURES = ("reward", "contribution", "weight", "leave_one_out", "length", "position", "random")
 BAD, GOOD, UNKNOWN = 1, 0, -1
@@ -79,26 +83,21 @@ class Marks:
 def run(scorer: Scorer, options: Options) -> dict[str, Any]:
     """The benchmark's result: figures of the reward, and under "sentences" those of all measures by file and of all.
 
-    Raises PreferenceDataError without `options.data`, for files that cannot be read and where no row is left to score.
+    Raises PreferenceDataError without `options.data`, for data that cannot be read and where no row is left to score.
     """
     if not options.data:
         raise PreferenceDataError(
             "the benchmark sentences has no data of its own. Pass --data FILE, one or several, with rows of prompt, "
             "response, and spans or segments."
         )
-    rows: list[tuple[str, str, Marks]] = []
+    rows: list[tuple[Prompt, str, Marks]] = []
     problems: list[str] = []
-    for file in options.data:
-        read, bad_rows = read_file(file)
+    for source, subset in subset_names(options.data).items():
+        read, bad_rows = read_source(source, subset, options.split or "train")
         rows += read
         problems += bad_rows
-    if options.held_out:
-        rows = [row for row in rows if is_held_out(row[2].group)]
-    if options.limit is not None:  # by content, so that the order of the rows does not matter
-        rows = sorted(rows, key=lambda row: _random(options.seed, f"{row[0]} {row[1]}").random())[: options.limit]
-    if not rows:
-        why = "; ".join(problems) or "None has a prompt that is held out"
-        raise PreferenceDataError(f"no row of {', '.join(options.data)} is left to score. {why}.")
+    items = tuple(Item(str(i), marks.group, marks.subset, (i,), ()) for i, (*_, marks) in enumerate(rows))
+    rows = [rows[item.right[0]] for item in chosen_items(Task((), items, tuple(problems)), options).items]
     results, reasons = score_all(scorer, [(prompt, response) for prompt, response, _ in rows], "scored")
     if reasons:
         problems.append(f"{len(reasons)} responses left out: they do not fit the model. The first: {reasons[0]}")
@@ -122,38 +121,37 @@ def run(scorer: Scorer, options: Options) -> dict[str, Any]:
     }
 
 
-def read_file(file: str) -> tuple[list[tuple[str, str, Marks]], list[str]]:
-    """Prompt (context included), response and marks of each row; and what was left out, and why.
+def read_source(source: str, subset: str, split: str) -> tuple[list[tuple[Prompt, str, Marks]], list[str]]:
+    """Prompt (context included), response and marks of each row of a file, data set folder or hub id; and what was left
+    out, and why. `split` matters only for the last two.
 
-    The subset is the file's name without its endings. Raises PreferenceDataError for a file that cannot be read.
+    Raises PreferenceDataError for a source that cannot be read.
     """
-    if not Path(file).is_file():
-        raise PreferenceDataError(f"there is no file {file}. Expected rows of prompt, response, spans or segments.")
-    subset = Path(file).name.split(".")[0]
     rows, unplaced = [], 0
-    reasons: Counter[str] = Counter()
-    for record in records(file, "train"):
+    reasons: list[tuple[int, str]] = []
+    for number, record in enumerate(records(source, split), start=1):
         try:
             rows.append(_read_row(record, subset))
             if not isinstance(record.get("spans"), list):
                 unplaced += sum(None in (one.get("start"), one.get("end")) for one in record["segments"])
         except BadRow as bad:
-            reasons[str(bad)] += 1
-    problems = [f"{subset}: {count} rows left out: {reason}" for reason, count in reasons.most_common()]
+            reasons.append((number, str(bad)))
+    problems = by_reason(subset, "row", reasons)
     if unplaced:
-        problems.append(f"{subset}: {unplaced} segments left out: start or end is null")
+        problems.append(f"{subset}: {counted(unplaced, 'segment')} left out: start or end is null")
     return rows, problems
 
 
-def _read_row(record: Any, subset: str) -> tuple[str, str, Marks]:
+def _read_row(record: Any, subset: str) -> tuple[Prompt, str, Marks]:
     if isinstance(record, BadRow):
         raise record
     if not isinstance(record, dict):
         raise BadRow(f"of type {type(record).__name__}, expected an object with prompt, response, spans or segments")
-    prompt, response, spans, segments = map(record.get, ("prompt", "response", "spans", "segments"))
-    if not isinstance(prompt, str) or not isinstance(response, str):
-        got = f"{type(prompt).__name__} and {type(response).__name__}"
-        raise BadRow(f"prompt and response are of type {got}, expected text")
+    given, response, spans, segments = map(record.get, ("prompt", "response", "spans", "segments"))
+    if given is None or not isinstance(response, str):
+        got = f"{type(given).__name__} and {type(response).__name__}"
+        raise BadRow(f"prompt and response are of type {got}, expected text or messages, and text")
+    prompt, *_ = read_texts(given, "", "", has_prompt=True)  # the response stays as it is: marks count its characters
     if not isinstance(spans, list) and not isinstance(segments, list):
         raise BadRow("neither spans nor segments is a list")
     if not all(isinstance(one, dict) for one in segments or []):
@@ -170,14 +168,15 @@ def _read_row(record: Any, subset: str) -> tuple[str, str, Marks]:
     steps: tuple[Span, ...] = ()
     first_error = None
     if "first_error" in record:
-        first_error = -1 if record["first_error"] is None else record["first_error"]
-        if type(first_error) is not int or first_error >= len(segments or []) or len(placed) < len(segments or []):
+        found = -1 if record["first_error"] is None else record["first_error"]
+        whole = is_number(found) and found in range(-1, len(segments or []))  # 1.0: a column of Parquet that has nulls
+        if not whole or len(placed) < len(segments or []):
             raise BadRow("first_error is not null, −1 or the index of a segment, or a segment has no start or end")
         steps = tuple(place for place, _ in labelled)
-        first_error = first_error if first_error >= 0 else None
-    context = read_text("context", record.get("context"))
-    marks = Marks(prompt, subset, bad, good, steps, first_error)
-    return f"{context}\n\n{prompt}" if context else prompt, response, marks
+        first_error = int(found) if found >= 0 else None
+    group = given if isinstance(given, str) else split_key(prompt)
+    marks = Marks(group, subset, bad, good, steps, first_error)
+    return with_context(read_text("context", record.get("context")), prompt), response, marks
 
 
 def _place(mark: Any, response: str) -> Span:
@@ -198,8 +197,8 @@ def _place(mark: Any, response: str) -> Span:
 def _label(label: Any) -> int:
     if label is None or label == 0.5:
         return UNKNOWN
-    if not is_number(label):
-        raise BadRow("a label is no number, expected 1 for good, 0 for bad, a fraction or null")
+    if not is_number(label) and not isinstance(label, bool):
+        raise BadRow("a label is no number, expected 1 or true for good, 0 or false for bad, a fraction or null")
     return BAD if label < 0.5 else GOOD
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import random
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain, product
 from typing import Any
@@ -58,14 +58,25 @@ class Options:
 
     data: tuple[str, ...]  # files; () for the benchmark's hub id
     split: str | None  # of a hub data set; None: the benchmark's own
-    held_out: bool  # only prompts of the held-out tenth, `training.data.is_held_out`
-    limit: int | None  # at most so many items, drawn by the seed
+    held_out: bool  # only prompts whose text in this file is of the held-out tenth, `training.data.is_held_out`
+    limit: int | None  # at most so many items (corruptions: good responses; sentences: rows), drawn by the seed
     seed: int  # of limit, shuffled prompts, corruptions, the random baseline and the bootstrap
     draws: int = 1000  # bootstrap samples
 
 
 Benchmark = Callable[[Scorer, Options], dict[str, Any]]
-Figures = Callable[[Sequence[Item], np.ndarray], dict[str, float]]  # items, scores (R,) -> official numbers
+Figures = Callable[[Sequence[Item], np.ndarray], dict[str, float]]
+"""Items, scores (R,) -> the benchmark's official numbers, fractions from 0 to 1, the headline first.
+
+A name is there only where the items hold something that it measures: of items of one subset alone, the figures that
+rest on this subset. So it is known which prompts a figure rests on, and with fewer than ten it gets no interval.
+"""
+Means = Mapping[str, Callable[[str], str]]
+"""Of each figure that is a mean of parts, whatever their sizes: subset -> the part that it belongs to.
+
+Such a figure is no better known than its smallest part: with fewer than ten prompts in one it gets no interval. As in
+`{"mean of files": str}`, where a file is a subset, or `{"RM-Bench": domain}`. A share of all items is none.
+"""
 
 
 class Responses:
@@ -88,48 +99,48 @@ def prompt_key(prompt: Prompt) -> str:
     return prompt if isinstance(prompt, str) else json.dumps(prompt, sort_keys=True)
 
 
-def records(options: Options, hub: str, split: str, config: str | None = None) -> Iterator[dict[str, Any]]:
+def records(options: Options, hub: str, split: str) -> Iterator[dict[str, Any]]:
     """The raw rows of the files asked for, or of the benchmark's hub data set.
 
     Args:
-        hub, split, config: where the benchmark lives on the hub, if no file is given; `options.split` goes before.
+        hub, split: where the benchmark lives on the hub, if no file is given; `options.split` goes before.
 
     Raises:
         PreferenceDataError: for a source that cannot be read or has no rows, and for the first row that is no object.
     """
-    split = options.split or split
-    sources = {path: readers.records(path, split) for path in options.data} or {hub: _hub_rows(hub, split, config)}
-    for source, rows in sources.items():
+    advice = "" if options.data else " Pass a copy of its file as --data FILE."
+    for source in options.data or (hub,):
         row = 0
-        for row, record in enumerate(rows, start=1):
-            if not isinstance(record, dict):
-                got = record if isinstance(record, readers.BadRow) else f"is of type {type(record).__name__}"
-                raise PreferenceDataError(f"{source}: row {row}: {got}. Expected an object, one a row.")
-            yield record
+        try:
+            for row, record in enumerate(readers.records(source, options.split or split), start=1):
+                if not isinstance(record, dict):
+                    got = record if isinstance(record, readers.BadRow) else f"is of type {type(record).__name__}"
+                    raise PreferenceDataError(f"{source}: row {row}: {got}. Expected an object, one a row.")
+                yield record
+        except PreferenceDataError as error:
+            raise PreferenceDataError(f"{error}{advice}") from error
         if row == 0:
             raise PreferenceDataError(f"{source} has no rows. Expected those of the benchmark.")
 
 
-def _hub_rows(hub: str, split: str, config: str | None) -> Iterator[Any]:
-    from datasets import load_dataset
+def ranked(
+    scorer: Scorer, task: Task, figures: Figures, options: Options, means: Means | None = None
+) -> dict[str, Any]:
+    """`score_task` and `measured` in a row: what most benchmarks are.
 
-    try:
-        yield from load_dataset(hub, config, split=split)
-    except Exception as error:  # datasets and its network stack share no base class
-        raise PreferenceDataError(
-            f"cannot load {hub}, split {split!r}, from the hub: {type(error).__name__}: {error}. Pass a copy of its "
-            "file as --data FILE."
-        ) from error
+    Raises:
+        PreferenceDataError: if no item is left.
+    """
+    task, scored, problems = score_task(scorer, task, options)
+    return measured(scorer, task, scored, figures, options, problems, means)
 
 
-def ranked(scorer: Scorer, task: Task, figures: Figures, options: Options) -> dict[str, Any]:
-    """Score every response once, and again under another item's prompt, and say what the scores are worth.
-
-    Args:
-        figures: the benchmark's official numbers of some items, fractions from 0 to 1, the headline first.
+def score_task(scorer: Scorer, task: Task, options: Options) -> tuple[Task, dict[int, ScoredResponse], list[str]]:
+    """Score each response of the items that `options` choose.
 
     Returns:
-        problems, items, responses, dropped_sentences, cut_prompts, figures, subsets and measures of the result.
+        The task with the chosen items that fit the model alone (its responses keep their places); the results of these
+        items' responses by place, in order; and what was left out, and why.
 
     Raises:
         PreferenceDataError: if no item is left.
@@ -138,14 +149,40 @@ def ranked(scorer: Scorer, task: Task, figures: Figures, options: Options) -> di
     places = sorted({place for item in task.items for place in item.right + item.wrong})
     scored, reasons = score_all(scorer, [task.responses[place] for place in places], "scored")
     fits = {place: one for place, one in zip(places, scored, strict=True) if one is not None}
-    items = [item for item in task.items if fits.keys() >= {*item.right, *item.wrong}]
+    items = tuple(item for item in task.items if fits.keys() >= {*item.right, *item.wrong})
     if not items:
         raise PreferenceDataError(f"no item fits the model: {reasons[0]}")
-    places = sorted({place for item in items for place in item.right + item.wrong})
-    responses = [fits[place] for place in places]
+    asked = {place for item in items for place in item.right + item.wrong}
+    problems = []
+    if reasons:
+        lost = len(task.items) - len(items)
+        problems = [f"{lost} items left out: {len(reasons)} responses do not fit the model. The first: {reasons[0]}"]
+    return replace(task, items=items), {place: one for place, one in fits.items() if place in asked}, problems
+
+
+def measured(
+    scorer: Scorer,
+    task: Task,
+    scored: Mapping[int, ScoredResponse],
+    figures: Figures,
+    options: Options,
+    problems: Sequence[str],
+    means: Means | None = None,
+) -> dict[str, Any]:
+    """What the scores of a task's items are worth; the responses are scored again under another item's prompt.
+
+    Args:
+        task, scored, problems: as `score_task` returns them; seed and draws of `options` are read.
+        figures, means: the benchmark's official numbers, see `Figures` and `Means`.
+
+    Returns:
+        problems (the task's, these, and those of the shuffled prompts), items, responses, dropped_sentences,
+        cut_prompts, figures, subsets and measures of the result.
+    """
+    items, places, responses = task.items, list(scored), list(scored.values())
     scores = np.full(len(task.responses), np.nan)  # (R,), NaN for what no item asks about
     scores[places] = [one.score for one in responses]
-    blind = blind_scores(scorer, task, places, options.seed)  # (R,)
+    blind, not_blind = blind_scores(scorer, task, places, options.seed)  # (R,)
 
     names, item_group = grouped([item.group for item in items])
     counts = group_counts(len(names), options.draws, options.seed)  # (draws, G)
@@ -178,12 +215,12 @@ def ranked(scorer: Scorer, task: Task, figures: Figures, options: Options) -> di
             **against_length(margins[inside], longer_by[inside], group[inside], counts),
         }
     return {
-        "problems": [*task.problems, *reasons],
+        "problems": [*task.problems, *problems, *not_blind],
         "items": len(items),
         "responses": len(responses),
         "dropped_sentences": sum(one.dropped_sentences > 0 for one in responses),
         "cut_prompts": sum(one.cut_prompt_tokens > 0 for one in responses),
-        "figures": figure_estimates(figures, items, item_group, scores, counts),
+        "figures": figure_estimates(figures, items, item_group, scores, counts, means or {}),
         "subsets": subsets,
         "measures": {
             "ties": int(np.sum(margins == 0)),
@@ -256,31 +293,53 @@ def score_all(
     return [None if i in reasons else next(scored) for i in range(len(responses))], list(reasons.values())
 
 
-def blind_scores(scorer: Scorer, task: Task, places: Sequence[int], seed: int) -> np.ndarray:
-    """Scores of the responses at `places`, each under another prompt; NaN for the rest. (R,)"""
+def blind_scores(scorer: Scorer, task: Task, places: Sequence[int], seed: int) -> tuple[np.ndarray, list[str]]:
+    """Scores of the responses at `places`, each under another prompt, NaN for the rest, (R,); and what was left out."""
     prompts = {prompt_key(task.responses[place][0]): task.responses[place][0] for place in places}
     other = other_prompts(list(prompts), seed)
     blind = np.full(len(task.responses), np.nan)
-    if other:
-        asked = [(prompts[other[prompt_key(task.responses[p][0])]], task.responses[p][1]) for p in places]
-        scored, _ = score_all(scorer, asked, "scored under another prompt")
-        blind[places] = [np.nan if one is None else one.score for one in scored]
-    return blind
+    if not other:
+        return blind, []
+    asked = [(prompts[other[prompt_key(task.responses[p][0])]], task.responses[p][1]) for p in places]
+    scored, reasons = score_all(scorer, asked, "scored under another prompt")
+    blind[places] = [np.nan if one is None else one.score for one in scored]
+    count = f"{len(reasons)} responses not in prompt-blind accuracy: under another prompt they do not fit the model"
+    return blind, [f"{count}. The first: {reasons[0]}"] if reasons else []
 
 
 def figure_estimates(
-    figures: Figures, items: Sequence[Item], group: np.ndarray, scores: np.ndarray, counts: np.ndarray
+    figures: Figures,
+    items: Sequence[Item],
+    group: np.ndarray,
+    scores: np.ndarray,
+    counts: np.ndarray,
+    means: Means,
 ) -> dict[str, dict[str, float | None]]:
-    """The official numbers with their intervals. `group` (items,) places of their groups, `counts` (draws, G)."""
+    """The official numbers with their intervals, from the samples that hold each part of what they rest on.
+
+    Args:
+        group: (items,) places of their groups.
+        counts: (draws, G).
+    """
     values = figures(items, scores)
     members: list[list[Item]] = [[] for _ in range(counts.shape[1])]
-    for item, place in zip(items, group, strict=True):
+    inside: dict[str, set[int]] = {}  # places of the groups of each subset
+    for item, place in zip(items, group.tolist(), strict=True):
         members[place].append(item)
+        inside.setdefault(item.subset, set()).add(place)
+    alone = {subset: figures([one for one in items if one.subset == subset], scores) for subset in inside}
     samples = []
     for row in counts:
         drawn = np.repeat(np.arange(len(row)), row.astype(int))
         samples.append(figures(list(chain.from_iterable(members[place] for place in drawn)), scores))
-    return {
-        name: estimate(value, np.array([sample.get(name, np.nan) for sample in samples]), len(members))
-        for name, value in values.items()
-    }
+    estimates = {}
+    for name, value in values.items():
+        parts: dict[str, set[int]] = {}  # places of the groups that each part of the figure rests on
+        for subset, places in inside.items():
+            if name in alone[subset]:
+                parts.setdefault(means[name](subset) if name in means else "all", set()).update(places)
+        held = [counts[:, sorted(places)].any(1) for places in parts.values()]  # (draws,) each
+        sampled = np.array([sample.get(name, np.nan) for sample in samples])
+        fewest = min(map(len, parts.values()), default=0)
+        estimates[name] = estimate(value, np.where(np.all(held, axis=0), sampled, np.nan), fewest)
+    return estimates

@@ -1,48 +1,22 @@
-"""The rows of the public benchmarks: where they come from, and their fields, read with the type they must have."""
+"""The public benchmarks' rows as questions: their fields, read with the type they must have, and how many are right."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Container, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import chain, compress
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from sentrm.errors import PreferenceDataError
+from sentrm.preferences import split_key
 from sentrm.results import Prompt
 
-from .task import Item, Options, Responses, Task, records
+from .task import Item, Responses, Task
 
-ADDED = ("where", "file")  # the fields that `located` adds
-
-
-def with_files(options: Options, pattern: str) -> Options:
-    """The options with each folder among the data replaced by the files in it, at any depth, that match `pattern`.
-
-    Raises PreferenceDataError for a folder without such a file.
-    """
-    files: list[str] = []
-    for path in map(Path, options.data):
-        inside = sorted(map(str, path.rglob(pattern))) if path.is_dir() else [str(path)]
-        if not inside:
-            raise PreferenceDataError(f"the folder {path} holds no {pattern}. Pass the files as --data FILE …")
-        files += inside
-    return replace(options, data=tuple(files))
-
-
-def located(options: Options, hub: str, splits: Sequence[str]) -> Iterator[dict[str, Any]]:
-    """The rows of all files, or of these splits of the hub data set. Each has two fields more: `where`, as an error
-    names it, and `file`, what the file, or its folder if that is called dataset.json, or the split says of its rows."""
-    parts = [replace(options, data=(path,)) for path in options.data]
-    parts = parts or [replace(options, split=split) for split in ([options.split] if options.split else splits)]
-    for part in parts:
-        file = Path(part.data[0] if part.data else f"{hub}/{part.split}")
-        name = file.name.split(".")[0] if part.data else file.name
-        for number, row in enumerate(records(part, hub, splits[0]), start=1):
-            yield row | {"where": f"{file}: row {number}", "file": file.parent.name if name == "dataset" else name}
+ADDED = ("where", "file")  # the fields that `sources.located` adds
 
 
 @dataclass(frozen=True)
@@ -124,13 +98,9 @@ class Questions:
     def add(
         self, id: str, subset: str, prompt: Prompt, right: Iterable[str], wrong: Iterable[str], group: str | None = None
     ) -> None:
-        """`group` is the prompt as text, unless given."""
-        if isinstance(prompt, str):
-            text = prompt
-        else:  # as `PreferencePair.split_key`, so that both know the same prompts as held out
-            text = "\n\n".join(f"{message['role']}: {message['content']}" for message in prompt)
+        """`group` is the prompt's `split_key`, by which all know the same prompts as held out, unless given."""
         places = [tuple(self.responses.place(prompt, response) for response in side) for side in (right, wrong)]
-        self.items.append(Item(id, text if group is None else group, subset, *places))
+        self.items.append(Item(id, split_key(prompt) if group is None else group, subset, *places))
 
     def task(self) -> Task:
         return Task(tuple(self.responses.found), tuple(self.items))
