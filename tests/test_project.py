@@ -51,10 +51,14 @@ def test_the_readmes_commands_and_paths_exist():
         folder = folder if line.startswith("  ") else ROOT
         assert (folder / name).exists(), name
         folder = ROOT / name if not line.startswith("  ") and name.endswith("/") else folder
-    for link in re.findall(r"\]\((?!http)([^)#]+)\)", README):
-        assert (ROOT / link).exists(), link
-    for module in re.findall(r"python -m (training[\w.]*|benchmarks[\w.]*)", README):
-        assert (ROOT / f"{module.replace('.', '/')}.py").is_file(), module
+    for page in (ROOT / "README.md", ROOT / "docs" / "results.md"):
+        text = page.read_text()
+        for link in re.findall(r"\]\((?!http)([^)#]+)\)", text):
+            assert (page.parent / link).exists(), link
+        for module in re.findall(r"python -m (training[\w.]*|benchmarks[\w.]*)", text):
+            assert (ROOT / f"{module.replace('.', '/')}.py").is_file(), module
+        for file in re.findall(r"training/(?:recipes|baselines)/\w+\.yaml", text):
+            assert (ROOT / file).is_file(), file
 
 
 def test_the_readmes_results_are_the_bundled_models():
