@@ -16,6 +16,7 @@ Decisions:
 
 from __future__ import annotations
 
+import copy
 import inspect
 from typing import Any, NamedTuple
 
@@ -83,6 +84,7 @@ class SentenceRewardModel(PreTrainedModel):
         dtype: torch.dtype = torch.float32,
         dropout: bool = True,
         loading: dict[str, Any] | None = None,
+        positions: int | None = None,
         **config: Any,
     ) -> SentenceRewardModel:
         """A pretrained causal backbone with a fresh head and aggregator.
@@ -92,6 +94,7 @@ class SentenceRewardModel(PreTrainedModel):
             dtype: of the backbone's weights.
             dropout: False sets every dropout probability of the backbone to 0.
             loading: what else `AutoModel.from_pretrained` takes, e.g. attn_implementation or quantization_config.
+            positions: how many the backbone shall have, if it has fewer: see `repeated_positions`.
             config: fields of `SentenceRewardConfig`.
 
         Raises:
@@ -106,6 +109,8 @@ class SentenceRewardModel(PreTrainedModel):
             if "drop" in name and isinstance(value, float):
                 setattr(backbone_config, name, 0.0)
         backbone = AutoModel.from_pretrained(name_or_path, config=backbone_config, dtype=dtype, **(loading or {}))
+        if positions is not None and positions > backbone.config.max_position_embeddings:
+            backbone = repeated_positions(backbone, positions, name_or_path)
         check_causal(backbone, name_or_path)
         config["attn_implementation"] = backbone.config._attn_implementation  # or the outer configuration resets it
         return cls(SentenceRewardConfig(backbone_config=backbone.config, **config), backbone)
@@ -168,6 +173,26 @@ class SentenceRewardModel(PreTrainedModel):
 
     def set_input_embeddings(self, value: nn.Module) -> None:
         self.backbone.set_input_embeddings(value)
+
+
+def repeated_positions(backbone: PreTrainedModel, positions: int, name: str) -> PreTrainedModel:
+    """The backbone with more learned positions, its own ones repeated: a token's neighbours look as they did, which
+    trains faster than random positions (Longformer, arXiv 2004.05150, section 5).
+
+    Raises:
+        SentrmError: if its positions are not learned.
+    """
+    config = copy.deepcopy(backbone.config)
+    config.max_position_embeddings = positions
+    longer = type(backbone)._from_config(config, dtype=backbone.dtype)
+    weights = backbone.state_dict()
+    grown = [one for one, tensor in longer.state_dict().items() if tensor.shape != weights[one].shape]
+    if not grown:
+        raise SentrmError(f"{name} has no learned positions to repeat; expected an absolute position embedding.")
+    for one in grown:
+        weights[one] = weights[one].repeat(-(-positions // len(weights[one])), 1)[:positions]
+    longer.load_state_dict(weights)
+    return longer
 
 
 @torch.no_grad()

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny import BACKBONES, tiny_model
-from transformers import AutoConfig, AutoModel, BertConfig, BertModel, LlamaConfig, LlamaModel, T5Config
+from tiny import BACKBONES, VOCABULARY, tiny_model
+from transformers import AutoConfig, AutoModel, BertConfig, BertModel, GPT2Config, LlamaConfig, LlamaModel, T5Config
 
 from sentrm.aggregation import AGGREGATORS
 from sentrm.batching import buckets, pad
@@ -240,3 +240,31 @@ def test_modeling_reaches_only_flat_files():
         todo += {line.split()[1][1:] for line in source.splitlines() if line.startswith("from .")} - seen
         seen.add(name)
     assert seen == {"modeling", "configuration", "aggregation", "attention", "errors"}
+
+
+@pytest.mark.parametrize("architecture", ["bert", "gpt2"])
+def test_repeated_positions_leave_short_inputs_as_they_were(architecture, tmp_path):
+    size = {"n_embd": 16, "n_layer": 2, "n_head": 2, "n_positions": 512, "vocab_size": VOCABULARY}
+    backbone = AutoModel.from_config(GPT2Config(**size) if architecture == "gpt2" else BACKBONES["bert"])
+    backbone.save_pretrained(tmp_path / "backbone")
+    short, long = (
+        SentenceRewardModel.from_backbone(str(tmp_path / "backbone"), positions=positions, max_length=length).eval()
+        for positions, length in ((None, 512), (1200, 1200))
+    )
+    table = "wpe.weight" if architecture == "gpt2" else "embeddings.position_embeddings.weight"
+    before, after = (model.backbone.state_dict()[table] for model in (short, long))
+    torch.testing.assert_close(after, torch.cat((before, before, before[:176])), atol=0, rtol=0)
+    ids = torch.randint(0, VOCABULARY, (1, 512), generator=torch.Generator().manual_seed(0))
+    hidden = [model.backbone(input_ids=ids, use_cache=False).last_hidden_state for model in (short, long)]
+    torch.testing.assert_close(*hidden)
+
+    long.save_pretrained(tmp_path / "longer")
+    again = SentenceRewardModel.from_pretrained(tmp_path / "longer").eval()
+    rows = [(torch.arange(1100) % VOCABULARY).tolist()], [[10, 1099]]
+    torch.testing.assert_close(again(**pad(*rows)).values, long(**pad(*rows)).values)
+
+
+def test_rotary_positions_cannot_be_repeated(tmp_path):
+    AutoModel.from_config(BACKBONES["llama"]).save_pretrained(tmp_path)
+    with pytest.raises(SentrmError, match="no learned positions"):
+        SentenceRewardModel.from_backbone(str(tmp_path), positions=1024)

@@ -60,6 +60,10 @@ class TrainConfig(TrainingArguments):
     max_length: int = field(
         default=2048, metadata={"help": "Most tokens of one prompt and response, markers included."}
     )
+    repeat_positions: bool = field(
+        default=False,
+        metadata={"help": "Where the backbone has fewer learned positions than --max_length: repeat them."},
+    )
     batching: str = field(
         default="auto",
         metadata={

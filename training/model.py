@@ -81,6 +81,7 @@ def build_model(config: TrainConfig, tokenizer: PreTrainedTokenizerBase) -> Sent
             dtype=DTYPES[config.model_dtype],
             dropout=not config.disable_dropout,
             loading=loading,
+            positions=config.max_length if config.repeat_positions else None,
             aggregator=config.aggregator,
             boundary=config.boundary,
             max_length=config.max_length,
@@ -92,7 +93,10 @@ def build_model(config: TrainConfig, tokenizer: PreTrainedTokenizerBase) -> Sent
         raise SentrmError(f"--backbone {config.backbone} does not load: {error}") from error
     most = getattr(model.config.backbone_config, "max_position_embeddings", config.max_length)
     if config.max_length > most:
-        raise SentrmError(f"--max_length is {config.max_length}; the backbone has {most} positions.")
+        raise SentrmError(
+            f"--max_length is {config.max_length}; the backbone has {most} positions. Pass a shorter one, or "
+            "--repeat_positions if they are learned."
+        )
     if len(tokenizer) > model.backbone.config.vocab_size:
         model.backbone.resize_token_embeddings(len(tokenizer))
     if tokenizer.pad_token_id is not None:
