@@ -97,6 +97,13 @@ def test_the_margin_line_never_claims_a_false_sum():
     assert words.margin_line(0.844, -0.154) == "margin +1.00 ≈ 0.84 − (−0.15)"
 
 
+def test_a_prompt_without_weight_is_not_said_to_count():
+    info = SegmenterInfo("rules:en", "1", own=True)
+    for aggregator, said in (("attention", "and the prompt, is"), ("attention_without_prompt", "has no weight")):
+        model = dataclasses.replace(MODEL, aggregator=aggregator)
+        assert said in " ".join(how_to_read(model, info).split()), aggregator
+
+
 def test_weights_that_add_up_to_one_are_shares_and_others_factors():
     assert [words.weight_of((0.25, 0.75), i) for i in range(2)] == ["25%", "75%"]
     assert [words.weight_of((1.0, 1.0, 0.96), i) for i in range(3)] == ["1.00", "1.00", "0.96"]

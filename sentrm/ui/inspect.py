@@ -24,11 +24,10 @@ if TYPE_CHECKING:
 
 HOW_TO_READ = """<h2>How to read this</h2>
 <p><b>Colour</b> is the reward: how far a {unit} moved the model's running value, measured from {baseline}.
-{weight}: how much the {unit} counts in the score. <b>Weight × reward</b>, summed over the {units} and the prompt, is
-the score.</p>
+{weight}: how much the {unit} counts in the score. <b>Weight × reward</b>, summed over the {units}{and_prompt}, is the
+score.</p>
 <p>Only the difference of the two scores means something: σ(margin) is the Bradley-Terry probability that A is
-preferred. A score below zero is not bad in itself, and the prompt's share differs between A and B because its
-weight does.</p>"""
+preferred. A score below zero is not bad in itself{prompt}.</p>"""
 
 # Ctrl+Enter or Cmd+Enter scores, wherever the focus is; edits after scoring mark the result as out of date.
 ON_LOAD_JS = """() => {
@@ -117,11 +116,16 @@ def how_to_read(model: ModelInfo, segmenter: SegmenterInfo) -> str:
         "response": "<b>The weight</b> stands in the detail",
     }.get(unit, "<b>The bar</b> below it, with one a row, is the weight")
     measured = model.median_reward is not None and segmenter.own
+    alone = model.aggregator.endswith("without_prompt")
     return HOW_TO_READ.format(
         unit=unit,
         units=unit if unit == "response" else f"{unit}s",
         baseline=f"its median {unit}" if measured else "zero",
         weight=weight,
+        and_prompt="" if alone else " and the prompt",
+        prompt=", and the prompt has no weight in it"
+        if alone
+        else ", and the prompt's share differs between A and B because its weight does",
     )
 
 
