@@ -35,8 +35,8 @@ from training.benchmarks.task import (
 )
 from training.data import is_held_out
 from training.evaluate import main, parser, source_facts
-from training.measures import group_counts, grouped, other_prompts
-from training.metrics import expected_calibration_error
+from training.measures import other_prompts
+from training.metrics import expected_calibration_error, group_counts, grouped
 
 SENTENCES = [
     "Boil it.",

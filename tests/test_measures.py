@@ -17,15 +17,13 @@ from training.measures import (
     against_length,
     correlation_estimate,
     estimate,
-    group_counts,
-    grouped,
     length_quintiles,
     length_residuals,
     mean_estimate,
     other_prompts,
-    sampled_means,
     weight_entropy,
 )
+from training.metrics import group_counts, grouped, sampled_means
 
 
 def data(rows: int = 200, groups: int = 40) -> tuple[np.random.Generator, np.ndarray, np.ndarray]:

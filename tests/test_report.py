@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import math
 import random
 import re
-from html.parser import HTMLParser
 from itertools import pairwise
 
 import plotly.graph_objects as go
 import pytest
 import torch
+from pages import Reader, embedded
 from rich.console import Console
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tiny import tiny_model
@@ -73,29 +72,6 @@ def metrics_of(scored: list[ScoredPair], **more: object) -> dict:
         "held_out": {name: report(values, prompts, sources) for name, values in systems.items()},
         **more,
     }
-
-
-def embedded(page: str) -> dict:
-    return json.loads(re.search(r'<script type="application/json" id="report">(.*?)</script>', page)[1])
-
-
-class Reader(HTMLParser):
-    """Tags and attributes of a page, and its text outside of scripts and styles."""
-
-    def __init__(self, page: str) -> None:
-        super().__init__()
-        self.tags: list[str] = []
-        self.attributes: list[tuple[str, str | None]] = []
-        self.text = ""
-        self.feed(page)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append(tag)
-        self.attributes += attrs
-
-    def handle_data(self, data: str) -> None:
-        if self.tags[-1:] not in (["script"], ["style"]):
-            self.text += data
 
 
 def test_rank_correlation_by_hand():

@@ -97,6 +97,11 @@ def begins_as(pair: PreferencePair, begun: Mapping[int, str]) -> str | None:
     return next((begun[prefix] for prefix in _hashes(pair.split_key.split()) if prefix in begun), None)
 
 
+def key_of(pair: PreferencePair, begun: Mapping[int, str]) -> str:
+    """Whose hash decides the side: the pair's split key, or where its prompt is implicit how that begins."""
+    return (pair.implicit_prompt and begins_as(pair, begun)) or pair.split_key
+
+
 def _hashes(words: Sequence[Hashable]) -> list[int]:
     """Hash of the first word (or message), of the first two, and so on."""
     return list(accumulate(words, lambda before, word: hash((before, word)), initial=0))[1:]
@@ -121,21 +126,22 @@ def load_mixture(
     train: list[list[list[PreferencePair]]] = []  # source, row, pair
     held_out: list[PreferencePair] = []
     counts = []
-    files = [
-        load_preferences(source.found_in(folder), columns=columns, split=source.split, strict=strict)
-        for source in sources
-    ]
+    found = [(source.found_in(folder), source.split) for source in sources]
+    loaded = {  # once, also where a file is listed as it is and corrupted
+        (path, split): load_preferences(path, columns=columns, split=split, strict=strict)
+        for path, split in dict.fromkeys(found)
+    }
+    files = [loaded[one] for one in found]
     any_implicit = any(pair.implicit_prompt for data in files for pair in data.pairs)
     begun = beginnings([data.pairs for data in files]) if any_implicit else {}
     keyed = [
-        [replace(one, split_key=(one.implicit_prompt and begins_as(one, begun)) or one.split_key) for one in data.pairs]
-        for data in files
+        [replace(named(pair, source), split_key=key_of(pair, begun)) for pair in data.pairs]
+        for source, data in zip(sources, files, strict=True)
     ]
     tested = TestedPrompts(pair for pairs in keyed for pair in pairs if is_held_out(pair.split_key))
-    for source, data, read in zip(sources, files, keyed, strict=True):
+    for source, data, pairs in zip(sources, files, keyed, strict=True):
         for problem in data.problems[:5]:
             print(f"{source.path}: row {problem.row} left out: {problem.reason}")
-        pairs = [named(pair, source) for pair in read]
         if implicit := [pair.split_key for pair in pairs if pair.implicit_prompt]:
             groups = f"{len(implicit)} pairs without a prompt of their own, in {len(set(implicit))} groups"
             print(f"{source.path}: {groups} that begin alike; each is trained on or held out as a whole")

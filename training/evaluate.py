@@ -128,18 +128,20 @@ def source_facts(source: str, split: str | None) -> dict[str, Any]:
     path = Path(source)
     if not path.exists():
         return hub_facts(source, split)
-    digest, rows = hashlib.sha256(), None
+    rows = None
     try:
+        digests = []
         for one in sorted(path.rglob("*")) if path.is_dir() else [path]:
             if one.is_file():
                 with one.open("rb") as file:
-                    digest.update(hashlib.file_digest(file, "sha256").digest() if path.is_dir() else file.read())
+                    digests.append(hashlib.file_digest(file, "sha256"))
+        whole = hashlib.sha256(b"".join(one.digest() for one in digests)) if path.is_dir() else digests[0]
         if path.is_file() and ".jsonl" in path.suffixes[-2:]:
             with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as lines:
                 rows = sum(1 for line in lines if line.strip())
     except (OSError, EOFError, zlib.error) as error:
         raise PreferenceDataError(f"cannot read {source}: {error}. Check that the file is whole.") from error
-    return {"path": source, "sha256": digest.hexdigest(), "rows": rows}
+    return {"path": source, "sha256": whole.hexdigest(), "rows": rows}
 
 
 def hub_facts(hub: str, split: str | None) -> dict[str, Any]:

@@ -1,9 +1,7 @@
 """What scores say about comparisons: small pure functions, each estimate with its bootstrap interval.
 
-A comparison is a right and a wrong response; its margin is score(right) - score(wrong). The bootstrap draws whole
-groups (prompts), since comparisons of one prompt are no independent evidence (cluster bootstrap, Cameron, Gelbach and
-Miller 2008). One draw is a row of `counts`: how often each group is in it. Everything estimated from one table of
-counts is resampled together, so a difference of two estimates is paired.
+A comparison is a right and a wrong response; its margin is score(right) - score(wrong). Everything estimated from one
+table of `counts` (`metrics.group_counts`) is resampled together, so a difference of two estimates is paired.
 """
 
 from __future__ import annotations
@@ -18,27 +16,13 @@ import numpy as np
 from sentrm.results import ScoredResponse
 
 from .figures import rank_correlation
-from .metrics import FEWEST_GROUPS, interval
+from .metrics import FEWEST_GROUPS, interval, sampled_means
 
 Estimate = dict[str, float | None]  # value, and the ends low and high of its 95% interval
 
 CALIBRATION_SHARE = 0.5  # of all responses, in each local regression of score on length
 CALIBRATION_ROUNDS = 3  # in which outliers are weighed down
 CALIBRATION_EXACT = 10_000  # responses; with more, regressions lie 1% of the range of lengths apart
-
-
-def grouped(groups: Sequence[str]) -> tuple[list[str], np.ndarray]:
-    """The distinct groups, sorted, (G,), and the place of each row's group among them, (n,)."""
-    names = sorted(set(groups))
-    place = {name: i for i, name in enumerate(names)}
-    return names, np.array([place[group] for group in groups], dtype=int)
-
-
-def group_counts(groups: int, draws: int, seed: int) -> np.ndarray:
-    """How often each group is in each bootstrap sample of as many groups. (draws, G)"""
-    random_ = np.random.default_rng(seed)
-    rows = [np.bincount(random_.integers(groups, size=groups), minlength=groups) for _ in range(draws)]
-    return np.array(rows, dtype=float)
 
 
 def estimate(value: float | None, samples: np.ndarray, groups: int) -> Estimate:
@@ -52,23 +36,6 @@ def estimate(value: float | None, samples: np.ndarray, groups: int) -> Estimate:
     known = value is not None and math.isfinite(value)
     low, high = interval(finite) if known and groups >= FEWEST_GROUPS and len(finite) else (None, None)
     return {"value": value if known else None, "low": low, "high": high}
-
-
-def sampled_means(numbers: np.ndarray, group: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """Means over the rows of each bootstrap sample; NaN where a sample has no row.
-
-    Args:
-        numbers: (n,) or (n, K).
-        group: (n,) place of each row's group.
-        counts: (draws, G) of `group_counts`.
-
-    Returns:
-        (draws,) or (draws, K).
-    """
-    sums = np.zeros((counts.shape[1], *numbers.shape[1:]))  # (G,) or (G, K)
-    np.add.at(sums, group, numbers)
-    rows = counts @ np.bincount(group, minlength=counts.shape[1])  # (draws,)
-    return ((counts @ sums).T / np.where(rows > 0, rows, np.nan)).T
 
 
 def mean_estimate(numbers: np.ndarray, group: np.ndarray, counts: np.ndarray) -> Estimate:

@@ -1,4 +1,8 @@
-"""What a list of margins says: accuracy with its interval, and calibration."""
+"""What a list of margins says: accuracy with its interval, and calibration.
+
+The bootstrap draws whole groups (prompts), since pairs of one prompt are no independent evidence (cluster bootstrap,
+Cameron, Gelbach and Miller 2008). One draw is a row of `counts`: how often each group is in it.
+"""
 
 from __future__ import annotations
 
@@ -14,16 +18,43 @@ def accuracy(margins: Sequence[float] | np.ndarray) -> float:
     return float(np.mean(np.asarray(margins) > 0))
 
 
+def grouped(groups: Sequence[str] | np.ndarray) -> tuple[list[str], np.ndarray]:
+    """The distinct groups, sorted, (G,), and the place of each row's group among them, (n,)."""
+    names = sorted(set(groups))
+    place = {name: i for i, name in enumerate(names)}
+    return names, np.array([place[group] for group in groups], dtype=int)
+
+
+def group_counts(groups: int, draws: int, seed: int) -> np.ndarray:
+    """How often each group is in each bootstrap sample of as many groups. (draws, G)"""
+    random_ = np.random.default_rng(seed)
+    rows = [np.bincount(random_.integers(groups, size=groups), minlength=groups) for _ in range(draws)]
+    return np.array(rows, dtype=float)
+
+
+def sampled_means(numbers: np.ndarray, group: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """Means over the rows of each bootstrap sample; NaN where a sample has no row.
+
+    Args:
+        numbers: (n,) or (n, K).
+        group: (n,) place of each row's group.
+        counts: (draws, G) of `group_counts`.
+
+    Returns:
+        (draws,) or (draws, K).
+    """
+    sums = np.zeros((counts.shape[1], *numbers.shape[1:]))  # (G,) or (G, K)
+    np.add.at(sums, group, numbers)
+    rows = counts @ np.bincount(group, minlength=counts.shape[1])  # (draws,)
+    return ((counts @ sums).T / np.where(rows > 0, rows, np.nan)).T
+
+
 def resampled_accuracies(
     margins: Sequence[float] | np.ndarray, prompts: Sequence[str] | np.ndarray, draws: int = 2000, seed: int = 0
 ) -> np.ndarray:
-    """Accuracies of `draws` bootstrap samples of whole prompts: pairs of one prompt are no independent evidence
-    (cluster bootstrap, Cameron, Gelbach and Miller 2008). (draws,)"""
-    _, index = np.unique(np.asarray(prompts), return_inverse=True)
-    right = np.bincount(index, weights=np.asarray(margins) > 0)  # (prompts,)
-    pairs = np.bincount(index)  # (prompts,)
-    sample = np.random.default_rng(seed).integers(len(pairs), size=(draws, len(pairs)))
-    return right[sample].sum(1) / pairs[sample].sum(1)
+    """Accuracies of `draws` bootstrap samples of whole prompts. (draws,)"""
+    names, prompt = grouped(prompts)
+    return sampled_means(np.asarray(margins) > 0, prompt, group_counts(len(names), draws, seed))
 
 
 def interval(accuracies: np.ndarray) -> tuple[float, float]:

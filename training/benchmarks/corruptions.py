@@ -105,9 +105,7 @@ def run(scorer: Scorer, options: Options) -> dict[str, Any]:
         problems.append(f"{unread} items left out: the response is too long for the model to read the change")
     if not items:
         raise PreferenceDataError(f"no item is left: {problems[-1]}. Pass shorter responses or a higher --max_length.")
-    asked = {place for item in items for place in item.right + item.wrong}
-    task, scored = replace(task, items=items), {place: one for place, one in scored.items() if place in asked}
-    result = measured(scorer, task, scored, figures, options, problems, {"mean of kinds": str})
+    result = measured(scorer, replace(task, items=items), scored, figures, options, problems, {"mean of kinds": str})
     marks = [Marks(item.group, item.subset, (changed[item.id],)) for item in items]
     sentences, left_out = sentence_figures(scorer, [scored[item.wrong[0]] for item in items], marks, options)
     return result | {"problems": [*result["problems"], *left_out], "sentences": sentences}

@@ -13,7 +13,7 @@ from sentrm.errors import PreferenceDataError
 from sentrm.preferences import PreferencePair, load_preferences
 from sentrm.scoring import Scorer
 
-from ..data import beginnings, begins_as
+from ..data import beginnings, key_of
 from .questions import accuracies, share
 from .sources import by_reason, subset_names
 from .task import Item, Options, Responses, Task, ranked
@@ -46,9 +46,8 @@ def read(sources: Sequence[str], split: str, held_out: bool = False) -> Task:
                 continue
             if pair.probability < 0.5:
                 pair = replace(pair, chosen=pair.rejected, rejected=pair.chosen)
-            group = (pair.implicit_prompt and begins_as(pair, begun)) or pair.split_key
             right, wrong = (responses.place(pair.prompt, text) for text in (pair.chosen, pair.rejected))
-            items.append(Item(f"{subset}:{number}:{pair.id}", group, subset, (right,), (wrong,)))
+            items.append(Item(f"{subset}:{number}:{pair.id}", key_of(pair, begun), subset, (right,), (wrong,)))
         problems += by_reason(subset, "row", [(problem.row, problem.reason) for problem in data.problems])
         problems += by_reason(subset, "pair", reasons)
     return Task(tuple(responses.found), tuple(items), tuple(problems))

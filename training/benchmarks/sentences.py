@@ -60,7 +60,8 @@ from sentrm.schemas import read_texts
 from sentrm.scoring import Scorer
 from sentrm.ui.words import counted
 
-from ..measures import Estimate, group_counts, grouped, mean_estimate
+from ..measures import Estimate, mean_estimate
+from ..metrics import group_counts, grouped
 from .sources import by_reason, subset_names
 from .task import Item, Options, Task, chosen_items, score_all
 

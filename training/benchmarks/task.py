@@ -23,15 +23,13 @@ from ..measures import (
     against_length,
     correlation_estimate,
     estimate,
-    group_counts,
-    grouped,
     length_quintiles,
     length_residuals,
     mean_estimate,
     other_prompts,
     weight_entropy,
 )
-from ..metrics import expected_calibration_error
+from ..metrics import expected_calibration_error, group_counts, grouped
 
 
 @dataclass(frozen=True)
@@ -50,6 +48,11 @@ class Task:
     responses: tuple[tuple[Prompt, str], ...]  # what is scored; each (prompt, response) once
     items: tuple[Item, ...]
     problems: tuple[str, ...] = ()  # rows left out, and why
+
+    @property
+    def places(self) -> list[int]:
+        """Of the responses that its items ask about, in order."""
+        return sorted({place for item in self.items for place in item.right + item.wrong})
 
 
 @dataclass(frozen=True)
@@ -139,25 +142,23 @@ def score_task(scorer: Scorer, task: Task, options: Options) -> tuple[Task, dict
     """Score each response of the items that `options` choose.
 
     Returns:
-        The task with the chosen items that fit the model alone (its responses keep their places); the results of these
-        items' responses by place, in order; and what was left out, and why.
+        The task with the chosen items that fit the model alone (its responses keep their places); the results of the
+        responses by place; and what was left out, and why.
 
     Raises:
         PreferenceDataError: if no item is left.
     """
     task = chosen_items(task, options)
-    places = sorted({place for item in task.items for place in item.right + item.wrong})
-    scored, reasons = score_all(scorer, [task.responses[place] for place in places], "scored")
-    fits = {place: one for place, one in zip(places, scored, strict=True) if one is not None}
+    scored, reasons = score_all(scorer, [task.responses[place] for place in task.places], "scored")
+    fits = {place: one for place, one in zip(task.places, scored, strict=True) if one is not None}
     items = tuple(item for item in task.items if fits.keys() >= {*item.right, *item.wrong})
     if not items:
         raise PreferenceDataError(f"no item fits the model: {reasons[0]}")
-    asked = {place for item in items for place in item.right + item.wrong}
     problems = []
     if reasons:
         lost = len(task.items) - len(items)
         problems = [f"{lost} items left out: {len(reasons)} responses do not fit the model. The first: {reasons[0]}"]
-    return replace(task, items=items), {place: one for place, one in fits.items() if place in asked}, problems
+    return replace(task, items=items), fits, problems
 
 
 def measured(
@@ -172,14 +173,16 @@ def measured(
     """What the scores of a task's items are worth; the responses are scored again under another item's prompt.
 
     Args:
-        task, scored, problems: as `score_task` returns them; seed and draws of `options` are read.
+        task, scored, problems: as `score_task` returns them, perhaps with fewer items; seed and draws of `options`
+            are read.
         figures, means: the benchmark's official numbers, see `Figures` and `Means`.
 
     Returns:
         problems (the task's, these, and those of the shuffled prompts), items, responses, dropped_sentences,
         cut_prompts, figures, subsets and measures of the result.
     """
-    items, places, responses = task.items, list(scored), list(scored.values())
+    items, places = task.items, task.places
+    responses = [scored[place] for place in places]
     scores = np.full(len(task.responses), np.nan)  # (R,), NaN for what no item asks about
     scores[places] = [one.score for one in responses]
     blind, not_blind = blind_scores(scorer, task, places, options.seed)  # (R,)
