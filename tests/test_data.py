@@ -578,6 +578,21 @@ def test_a_corrupted_source_has_a_cap_and_a_weight_and_keeps_messages_and_tools(
     assert counts[0].train == pytest.approx(4 * counts[1].train, abs=3)
 
 
+def test_a_corrupted_source_has_several_versions_of_each_response_it_trains_on(tmp_path):
+    chosen = "Boil {0} eggs for 12 minutes in a large pan. They are hard by then, as a cook in Vienna found."
+    write(tmp_path / "a.jsonl", [row | {"chosen": chosen.format(i)} for i, row in enumerate(egg_rows(60))])
+    once, thrice = (load_mixture([DataSource("a.jsonl", corrupted=n)], str(tmp_path), {}, 1, False)[:2] for n in (1, 3))
+    assert thrice[1] == once[1]  # the held-out pairs
+    assert set(map(str, once[0])) < set(map(str, thrice[0]))
+    kinds: dict[str, set[str]] = {}
+    for pair in thrice[0]:
+        _, row, kind = pair.id.split(":")
+        kinds.setdefault(row, set()).add(kind)
+    assert len(thrice[0]) == sum(map(len, kinds.values())) > 2 * len(once[0])
+    with pytest.raises(PreferenceDataError, match="corrupted is -1; expected how many versions"):
+        DataSource("a.jsonl", corrupted=-1)
+
+
 def test_nothing_of_a_prompt_that_reads_as_a_held_out_one_is_borrowed(tmp_path):
     """The hash is of the raw text: a transcript may be a training row, and its prompt held out in another file."""
     prompts = [f"How are {i} eggs boiled?" for i in range(100)]

@@ -249,11 +249,11 @@ class Corruptor:
                 return Corruption(kind, text, *changed[0])
         return None
 
-    def corrupt_somehow(self, response: GoodResponse) -> Corruption | None:
-        """By one of the kinds that apply, each as likely as the others; None where none does."""
+    def versions(self, response: GoodResponse) -> Iterator[Corruption]:
+        """One of each kind that applies, in a random order."""
         rng = random.Random(json.dumps([self.seed, "kind", response.prompt, response.text]))
         found = (self.corrupt(response, kind) for kind in rng.sample(sorted(KINDS), len(KINDS)))
-        return next((one for one in found if one is not None), None)
+        return (one for one in found if one is not None)
 
     def sentences(self, text: str) -> list[Span]:
         """Its sentences by `rules:en`, without the white space around them; each text is segmented once."""

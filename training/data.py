@@ -8,7 +8,7 @@ import math
 import random
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import accumulate, chain, takewhile
+from itertools import accumulate, chain, islice, takewhile
 from pathlib import Path
 from typing import Any
 
@@ -29,9 +29,13 @@ class DataSource:
     weight: float | None = None  # share of the training rows, relative to the other sources' weights
     licence: str = ""  # for the model card
     origin: str = ""  # for the model card
-    corrupted: bool = False  # its pairs are its chosen responses against versions of them with one sentence changed
+    corrupted: int = (
+        0  # versions, each with one sentence changed, that each chosen response is held against; 0 for none
+    )
 
     def __post_init__(self) -> None:
+        if self.corrupted < 0:
+            raise PreferenceDataError(f"{self.path}: corrupted is {self.corrupted}; expected how many versions, or 0.")
         if self.pairs is not None and self.pairs < 1:
             raise PreferenceDataError(f"{self.path}: pairs is {self.pairs}; expected at least 1, or none for all.")
         if self.weight is not None and not 0 < self.weight < math.inf:
@@ -146,7 +150,7 @@ def load_mixture(
             groups = f"{len(implicit)} pairs without a prompt of their own, in {len(set(implicit))} groups"
             print(f"{source.path}: {groups} that begin alike; each is trained on or held out as a whole")
         if source.corrupted:
-            pairs = corrupted_pairs(pairs, tested, seed)
+            pairs = corrupted_pairs(pairs, tested, seed, source.corrupted)
         ours = grouped_rows([pair for pair in pairs if not is_held_out(pair.split_key)])
         theirs = [pair for pair in pairs if is_held_out(pair.split_key)]
         if source.pairs is not None and source.pairs < len(ours):
@@ -182,8 +186,11 @@ def named(pair: PreferencePair, source: DataSource) -> PreferencePair:
     return replace(pair, source=source.name, id=f"{source.name}:{pair.id}", group=group)
 
 
-def corrupted_pairs(pairs: Sequence[PreferencePair], tested: TestedPrompts, seed: int) -> list[PreferencePair]:
-    """Each distinct chosen response against a version of it with one sentence changed, by a random kind that applies.
+def corrupted_pairs(
+    pairs: Sequence[PreferencePair], tested: TestedPrompts, seed: int, versions: int
+) -> list[PreferencePair]:
+    """Each distinct chosen response against `versions` of it (one, where held out) with one sentence changed, each by
+    another kind that applies, at random.
 
     Half of the training pairs, at random, end where the changed sentence does, so that its place can be learnt: what
     came before is the same, and the last value alone differs.
@@ -208,14 +215,13 @@ def corrupted_pairs(pairs: Sequence[PreferencePair], tested: TestedPrompts, seed
         responses = [response for _, response in good.values()]
         corruptor = Corruptor(responses, texts_of[not held_out], held_out=held_out, seed=0 if held_out else seed)
         for pair, response in good.values():
-            if (bad := corruptor.corrupt_somehow(response)) is None:
-                continue
-            chosen, rejected = pair.chosen, bad.text
-            here = next((one for one in corruptor.sentences(chosen) if one.end > bad.start), None)
-            if not held_out and here and random.Random(f"{seed} {rejected}").random() < 0.5:
-                chosen, rejected = chosen[: here.end], rejected[: bad.end]
-            texts: dict[str, Any] = {"chosen": chosen, "rejected": rejected, "id": f"{pair.id}:{bad.kind}"}
-            corrupted.append(replace(pair, **texts, margin=None, probability=1.0, group=""))
+            for bad in islice(corruptor.versions(response), 1 if held_out else versions):
+                chosen, rejected = pair.chosen, bad.text
+                here = next((one for one in corruptor.sentences(chosen) if one.end > bad.start), None)
+                if not held_out and here and random.Random(f"{seed} {rejected}").random() < 0.5:
+                    chosen, rejected = chosen[: here.end], rejected[: bad.end]
+                texts: dict[str, Any] = {"chosen": chosen, "rejected": rejected, "id": f"{pair.id}:{bad.kind}"}
+                corrupted.append(replace(pair, **texts, margin=None, probability=1.0, group=""))
     return corrupted
 
 
