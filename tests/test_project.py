@@ -13,6 +13,7 @@ import yaml
 from sentrm.results import ScoredPair
 from sentrm.scoring import Scorer
 from sentrm.segmentation import SegmenterSpec
+from sentrm.ui.words import verdict
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
@@ -66,9 +67,10 @@ def test_the_readmes_results_are_the_bundled_models():
     rows = [
         [cell.strip() for cell in line.strip("|").split("|")]
         for line in README.split("## Results")[1].split("\n## ")[0].splitlines()
-        if re.match(r"\| [\w ]+ \| \d+ \| \d+ \|", line)
+        if re.match(r"\| [\w -]+ \| [\d,]+ \| \d+ \|", line)
     ]
-    assert len(rows) == len(metrics["held_out"]["demo-model"])
+    assert len(rows) > 10
+    assert {"all", "mean of files"} < {name for name, *_ in rows}
     for name, count, _prompts, *shares in rows:
         for system, share in zip(metrics["held_out"], shares, strict=False):
             figures = metrics["held_out"][system][name]
@@ -82,13 +84,14 @@ def test_the_bundled_model_is_small_safe_and_opens():
     assert {file.suffix for file in files} <= {".json", ".jinja", ".md", ".safetensors"}
     config = json.loads((MODEL / "config.json").read_text())
     assert config["dtype"] == "float16"
-    assert config["aggregator"] == "attention"
+    assert config["aggregator"] in README
     assert str(SegmenterSpec.from_dict(config["segmenter"])) == "rules:en"
     scorer = Scorer.from_pretrained(MODEL)
     (result,) = scorer.score([("How do I boil an egg?", "Boil it for nine minutes. Then peel it.")])
     assert len(result.sentences) == 2
     assert abs(sum(result.contributions) - result.score) < 1e-6
-    assert abs(sum(result.weights) - 1) < 1e-6
+    assert result.weights[0] == 0  # of the prompt
+    assert abs(sum(result.weights) / 2 - 1) < 1e-6  # multiples of an even share
 
 
 def test_the_bundled_model_prefers_more_of_its_held_out_pairs_than_length_does():
@@ -106,10 +109,11 @@ def test_the_wheel_holds_the_package_alone_with_its_page():
     assert {f"*{suffix}" for suffix in page} == set(setuptools["package-data"]["sentrm.ui"])
 
 
-def test_every_example_fits_the_bundled_model():
+def test_every_example_fits_the_bundled_model_and_its_story_tells_the_verdict():
     scorer = Scorer.from_pretrained(MODEL)
     lines = (ROOT / "assets/examples.jsonl").read_text(encoding="utf-8").splitlines()
     for example in map(json.loads, lines):
-        for response in scorer.score([(example["prompt"], example[side]) for side in ("a", "b")]):
+        a, b = scorer.score([(example["prompt"], example[side]) for side in ("a", "b")])
+        for response in (a, b):
             assert (response.dropped_sentences, response.cut_prompt_tokens) == (0, 0), example["id"]
-            assert ScoredPair("", response, response).probability == 0.5
+        assert f"The bundled model: {verdict(ScoredPair('', a, b).probability)}" in example["story"], example["id"]

@@ -123,11 +123,12 @@ def _data(config: TrainConfig, counts: Sequence[SourceCount], metrics: dict[str,
 def _recipe(config: TrainConfig, metrics: dict[str, Any]) -> list[str]:
     pairs, rows = metrics["train_pairs"], metrics.get("train_rows", metrics["train_pairs"])
     unit = "pairs" if rows == pairs else "rows"
-    data = f"{pairs} pairs, {config.num_train_epochs:g} epochs"
+    epochs = "1 epoch" if config.num_train_epochs == 1 else f"{config.num_train_epochs:g} epochs"
+    data = f"{pairs} pairs, {epochs}"
     if config.streaming:
         data, unit = f"{rows} rows of a stream", "rows"
     elif rows != pairs:
-        data = f"{pairs} pairs in {rows} rows, {config.num_train_epochs:g} epochs"
+        data = f"{pairs} pairs in {rows} rows, {epochs}"
     trained = "the whole model"
     if config.adapter != "none":
         trained = f"{config.adapter} of rank {config.lora_rank} (alpha {config.lora_alpha}), head and marker token"
