@@ -157,6 +157,12 @@ def build_app(scorer: Scorer, examples: Sequence[Example] = ()) -> gr.Blocks:
         example = by_title[title]
         return [example.prompt, example.a, example.b, example.story, *show(example.prompt, example.a, example.b)]
 
+    def show_written(title: str | None, prompt: str, a: str, b: str) -> list[Any]:
+        """A story stays beside its own example alone."""
+        example = by_title.get(title or "")
+        same = example is not None and (example.prompt, example.a, example.b) == (prompt, a, b)
+        return [title if same else None, example.story if example and same else "", *show(prompt, a, b)]
+
     with gr.Blocks(title="sentrm", analytics_enabled=False) as app:
         gr.HTML(_head(scorer.model_info, scorer.segmenter_info), apply_default_css=False)
         first = next(iter(by_title), None)
@@ -199,7 +205,7 @@ def build_app(scorer: Scorer, examples: Sequence[Example] = ()) -> gr.Blocks:
         results = [heatmap, charts, plot_a, plot_b, residual_a, residual_b, table]
         run: dict[str, Any] = {"concurrency_id": "score", "show_progress_on": heatmap, "show_progress": "minimal"}
         button.click(None, js=MARK_FRESH_JS)  # at once: an edit while scoring goes on makes the result stale again
-        button.click(show, fields, results, **run)
+        button.click(show_written, [chooser, *fields], [chooser, story, *results], **run)
         app.load(None, js=ON_LOAD_JS)
         if first:
             chooser.input(show_example, chooser, [*fields, story, *results], **run).then(None, js=MARK_FRESH_JS)

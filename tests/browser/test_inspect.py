@@ -342,6 +342,7 @@ def test_a_response_is_one_block(browser: Browser, serve, baseline_dir):
         expect(page.locator(".t .mono")).to_have_text("```py\nif x:\n    y()\n```", use_inner_text=True)
         assert page.locator("button[data-layout]").count() == 0
         assert "sentence" not in page.inner_text("body").lower()
+        assert page.inner_text("#story") == ""  # of the first example
         page.locator(".s").nth(1).focus()
         assert detail(page)["B · the whole response"] == "No. Never."
         page.close()
