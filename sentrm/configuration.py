@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import field
+from itertools import pairwise
 from typing import Any
 
 from transformers import AutoConfig, PreTrainedConfig
@@ -29,9 +30,11 @@ class SentenceRewardConfig(PreTrainedConfig):
         max_length: most tokens one prompt and response may take, markers included.
         median_reward: median sentence reward on held-out rows, logits; the baseline a heatmap is centred
             on; None if it was not measured.
+        length_calibration: knots (characters, logits), ascending: the score expected of a response of that length, by
+            a locally weighted regression of held-out scores (arXiv 2409.17407); None if it was not measured.
 
     Raises:
-        SentrmError: for a boundary mode that does not exist.
+        SentrmError: for a boundary mode that does not exist, or knots that do not ascend.
     """
 
     model_type = "sentence_reward"
@@ -49,11 +52,17 @@ class SentenceRewardConfig(PreTrainedConfig):
     max_length: int = 2048
     segmenter_revision: str | None = None
     median_reward: float | None = None
+    length_calibration: list | None = None
 
     def __post_init__(self, **kwargs: Any) -> None:
         super().__post_init__(**kwargs)
         if self.boundary not in BOUNDARIES:
             raise SentrmError(f"boundary is {self.boundary!r}; expected one of {', '.join(BOUNDARIES)}.")
+        knots = self.length_calibration
+        if knots is not None and not (knots and all(a[0] < b[0] for a, b in pairwise(knots))):
+            raise SentrmError(
+                f"length_calibration is {knots!s:.200}; expected pairs (characters, logits), characters ascending."
+            )
 
     @property
     def hidden_size(self) -> int:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import torch
 from huggingface_hub.errors import HFValidationError
 from safetensors import SafetensorError
-from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerBase
+from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import CONFIG_NAME, cached_file
 
 from .configuration import SentenceRewardConfig
@@ -20,18 +19,46 @@ from .modeling import SentenceRewardModel
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
-def read_config(name_or_path: str | Path) -> SentenceRewardConfig:
-    """Raises ModelLoadError where there is none, or one of another kind of model."""
-    expected = "Expected a folder that sentrm saved, or the hub id of one. Train one with: python -m training.train"
+_EXPECTED = "Expected a folder that sentrm saved, or the hub id of one. Train one with: python -m training.train"
+
+
+def read_scorable(name_or_path: str | Path) -> PreTrainedConfig:
+    """The configuration of a model that `Scorer` opens: a `SentenceRewardConfig`, or that of a classifier.
+
+    Raises:
+        ModelLoadError: if there is none, or it is neither a sentence reward model nor a sequence classifier with one
+            label that is no encoder-decoder.
+    """
     try:
-        config = AutoConfig.from_pretrained(name_or_path)
+        config = AutoConfig.from_pretrained(name_or_path, trust_remote_code=False)  # or it asks on the terminal
     except SentrmError as error:
         raise ModelLoadError(f"the configuration of {name_or_path} is wrong: {error}") from error
     except (OSError, ValueError, HFValidationError) as error:
         found = "has no readable config.json" if Path(name_or_path).is_dir() else "is no local folder or known hub id"
-        raise ModelLoadError(f"{name_or_path} {found}. {expected}") from error
+        raise ModelLoadError(f"{name_or_path} {found}. {_EXPECTED}") from error
+    if isinstance(config, SentenceRewardConfig):
+        return config
+    kinds = config.architectures or ["unknown"]
+    reason = ""
+    if not kinds[0].endswith("ForSequenceClassification"):
+        reason = f"its architecture is {kinds[0]}"
+    elif config.is_encoder_decoder:
+        reason = "it is an encoder-decoder"
+    elif config.num_labels != 1:
+        reason = f"it has {config.num_labels} labels"
+    if reason:
+        raise ModelLoadError(
+            f"{name_or_path} holds a {config.model_type!r}, not a sentence reward model: {reason}. {_EXPECTED}; or a "
+            "reward model for transformers: *ForSequenceClassification with one label."
+        )
+    return config
+
+
+def read_config(name_or_path: str | Path) -> SentenceRewardConfig:
+    """Raises ModelLoadError where there is none, or one of another kind of model."""
+    config = read_scorable(name_or_path)
     if not isinstance(config, SentenceRewardConfig):
-        raise ModelLoadError(f"{name_or_path} holds a {config.model_type!r}, not a sentence reward model. {expected}")
+        raise ModelLoadError(f"{name_or_path} holds a {config.model_type!r}, not a sentence reward model. {_EXPECTED}")
     return config
 
 
@@ -43,20 +70,42 @@ def load_model(
     Raises:
         ModelLoadError: if the weights do not load, or are not all those of the configuration.
     """
+    model, tokenizer, wrong = load_weights(SentenceRewardModel, name_or_path, config, dtype)
+    if wrong:  # transformers would fill in random weights
+        raise ModelLoadError(f"the weights of {name_or_path} are not those of its configuration: {wrong}.")
+    return cast(SentenceRewardModel, model), tokenizer
+
+
+def load_weights(
+    kind: Any, name_or_path: str | Path, config: PreTrainedConfig, dtype: str
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, dict[str, list[str]]]:
+    """Model of a kind that has `from_pretrained`, tokenizer, and the names of the weights that do not match, by how.
+
+    Raises:
+        ModelLoadError: if they do not load. A pickle never does: it could run code.
+    """
     try:
-        model, loading = cast(
-            tuple[SentenceRewardModel, dict[str, Iterable[object]]],
-            SentenceRewardModel.from_pretrained(
-                name_or_path, config=config, dtype=DTYPES.get(dtype, "auto"), output_loading_info=True
-            ),
+        model, loading = kind.from_pretrained(
+            name_or_path,
+            config=config,
+            dtype=DTYPES.get(dtype, "auto"),
+            use_safetensors=True,
+            output_loading_info=True,
         )
         tokenizer = AutoTokenizer.from_pretrained(name_or_path)
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:  # RuntimeError: shapes, out of memory
         raise ModelLoadError(f"{name_or_path} has a configuration, but does not load: {error}") from error
-    wrong = {kind: sorted(map(str, names)) for kind, names in loading.items() if names}
-    if wrong:  # transformers would fill in random weights
-        raise ModelLoadError(f"the weights of {name_or_path} are not those of its configuration: {wrong}.")
-    return model, tokenizer
+    return model, tokenizer, {kind: sorted(map(str, names)) for kind, names in loading.items() if names}
+
+
+def read_device(name: str) -> torch.device:
+    """Raises ModelLoadError where there is no such device; "auto" is an accelerator if there is one."""
+    if name == "auto":
+        return torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
+    try:
+        return torch.empty(0, device=name).device
+    except (RuntimeError, AssertionError) as error:
+        raise ModelLoadError(f"device {name!r} cannot be used: {error}. Expected auto, cpu, cuda or mps.") from error
 
 
 _DECIDING = (CONFIG_NAME, "*.safetensors", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja")

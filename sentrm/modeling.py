@@ -148,11 +148,18 @@ class SentenceRewardModel(PreTrainedModel):
             inputs["position_ids"] = position_ids
         states = self.backbone(input_ids=input_ids, use_cache=False, **inputs).last_hidden_state  # (B, L, H)
 
-        mask = boundaries >= 0  # (R, S)
         if rows is None:
             rows = torch.arange(len(boundaries), device=boundaries.device)  # (R,)
-        with torch.autocast(states.device.type, enabled=False):
-            hidden = states[rows.unsqueeze(1), boundaries.clamp(min=0)]  # (R, S, H)
+        return self.read(states[rows.unsqueeze(1), boundaries.clamp(min=0)], boundaries >= 0)
+
+    def read(self, hidden: Tensor, mask: Tensor) -> SentenceRewardOutput:
+        """Head and aggregation alone, from hidden states that were read before.
+
+        Args:
+            hidden: (R, S, H) last hidden states at each sequence's boundaries 0..N, then anything finite.
+            mask: (R, S) bool, True where a boundary exists.
+        """
+        with torch.autocast(hidden.device.type, enabled=False):
             hidden = hidden.to(self.value_head.weight.dtype)  # fp32, unless DeepSpeed keeps all weights in bf16
             values = self.value_head(hidden).squeeze(-1).float() * mask  # (R, S)
             before = nn.functional.pad(values[:, :-1], (1, 0))  # (R, S) v_{i-1}, with v_{-1} = 0

@@ -6,19 +6,34 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, overload
+from typing import Any, NamedTuple, overload
 
 import torch
 from transformers import PreTrainedTokenizerBase
 
 from .batching import STRATEGIES, Tokens, buckets, collate, tokens_read, usable, use
+from .classifiers import ClassifierEncoder, OnePassClassifier, PrefixClassifier, load_classifier
+from .configuration import SentenceRewardConfig
 from .encoding import Encoded, Encoder
 from .errors import EncodingError, ModelLoadError, ScoringError
-from .loading import DTYPES, load_model, read_config, read_revision
-from .modeling import SentenceRewardModel
+from .loading import DTYPES, load_model, read_device, read_revision, read_scorable
+from .modeling import SentenceRewardModel, SentenceRewardOutput
 from .preferences import PreferencePair
-from .results import ModelInfo, Prompt, ScoredPair, ScoredResponse, SegmenterInfo
+from .results import ModelInfo, Prompt, ScoredPair, ScoredResponse, SegmenterInfo, Span
 from .segmentation import Segmenter, SegmenterSpec, load_segmenter
+
+BY_HAND = SegmenterInfo("by hand", "", own=False)  # of sentences that the caller cut
+Columns = tuple[list[float], ...]  # values, rewards, weights, contributions, (N + 1,) each, and the score, (1,)
+Item = tuple[Prompt, str] | tuple[Prompt, str, Sequence[Span]]  # cut by the segmenter, or by hand
+
+
+class Reading(NamedTuple):
+    """One response as the model reads it."""
+
+    prompt: Prompt
+    text: str
+    encoded: Encoded
+    segmenter: SegmenterInfo  # what cut it
 
 
 @dataclass
@@ -47,9 +62,10 @@ class Scorer:
         """Open a checkpoint.
 
         Args:
-            name_or_path: local folder or hub id of a saved `SentenceRewardModel` with its tokenizer.
+            name_or_path: local folder or hub id of a saved `SentenceRewardModel` with its tokenizer, or of any
+                `*ForSequenceClassification` with one label, see `sentrm.classifiers`.
             segmenter: e.g. "rules" or "sat:sat-3l@0.2", instead of the one the model was trained with; every
-                result then says so.
+                result then says so. A classifier was trained with none: "rules".
             device: "auto" (a GPU if there is one), "cpu", "cuda", "cuda:1", …
             dtype: "auto" (float32 on a CPU, else as saved), "float32", "bfloat16" or "float16".
             max_length: most tokens a sequence may take, instead of the checkpoint's.
@@ -60,15 +76,18 @@ class Scorer:
             ModelLoadError: if there is no such model, it is of another kind, or the device or dtype does not exist.
             SegmenterError: if the segmenter cannot be loaded.
         """
-        config = read_config(name_or_path)
-        target = _device(device)
+        config = read_scorable(name_or_path)
+        target = read_device(device)
         if dtype != "auto" and dtype not in DTYPES:
             raise ModelLoadError(f"dtype is {dtype!r}; expected auto, {', '.join(DTYPES)}.")
-        if max_length is not None and not 8 <= max_length <= config.max_length:
-            raise ModelLoadError(f"max length is {max_length}; this model takes from 8 to {config.max_length} tokens.")
-        model, tokenizer = load_model(
-            name_or_path, config, "float32" if (dtype, target.type) == ("auto", "cpu") else dtype
-        )
+        read_as = "float32" if (dtype, target.type) == ("auto", "cpu") else dtype
+        if isinstance(config, SentenceRewardConfig):
+            model, tokenizer = load_model(name_or_path, config, read_as)
+        else:
+            model, tokenizer = load_classifier(name_or_path, config, read_as)
+        longest = model.config.max_length
+        if max_length is not None and not 8 <= max_length <= longest:
+            raise ModelLoadError(f"max length is {max_length}; this model takes from 8 to {longest} tokens.")
         return cls.from_model(
             model.to(target),  # type: ignore[arg-type]  # a decorator hides the signature of nn.Module.to
             tokenizer,
@@ -99,7 +118,8 @@ class Scorer:
         if batching not in STRATEGIES:
             raise ModelLoadError(f"batching is {batching!r}; expected one of {', '.join(STRATEGIES)}.")
         on_cpu = model.device.type == "cpu"  # small batches cost a CPU nothing and hold less padding
-        encoder = Encoder(tokenizer, config, max_length)
+        kind = ClassifierEncoder if isinstance(model, OnePassClassifier | PrefixClassifier) else Encoder
+        encoder = kind(tokenizer, config, max_length)
         return cls(
             model=model.eval(),
             encoder=encoder,
@@ -111,7 +131,7 @@ class Scorer:
                 own=asked == own and config.segmenter_revision in (None, loaded.revision),
             ),
             batch_tokens=2048 if on_cpu else 16384,
-            batching=usable(model, batching, encoder.max_length),
+            batching="padded" if isinstance(model, PrefixClassifier) else usable(model, batching, encoder.max_length),
         )
 
     @overload
@@ -121,7 +141,7 @@ class Scorer:
 
     @overload
     def score(
-        self, items: Sequence[tuple[Prompt, str]], *, progress: Callable[[int, int], None] | None = None
+        self, items: Sequence[Item], *, progress: Callable[[int, int], None] | None = None
     ) -> list[ScoredResponse]: ...
 
     def score(self, items, *, progress=None):  # type: ignore[no-untyped-def]
@@ -129,7 +149,7 @@ class Scorer:
 
         Args:
             items: all `PreferencePair` (a result's a is the chosen, b the rejected response), or all
-                `(prompt, response)`.
+                `(prompt, response)` or `(prompt, response, spans)`: sentences cut by hand, said in the result.
             progress: called with (responses scored, responses in all) after each batch.
 
         Returns:
@@ -138,63 +158,81 @@ class Scorer:
 
         Raises:
             EncodingError: if not even the first sentence of an item fits the model; it says which item.
-            ScoringError: for items of another kind, or if the model's numbers are not finite.
+            ScoringError: for items of another kind, spans that do not tile their response, or if the model's numbers
+                are not finite.
         """
         if not items:
             return []
         kinds = {type(item) for item in items}
-        if kinds == {tuple}:
+        if kinds == {tuple} and {len(item) for item in items} <= {2, 3}:
             names = [f"item {i}" for i in range(1, len(items) + 1)]
-            return self._score_encoded(self._encode([(*item, None) for item in items], names), progress)
+            return self._score_encoded(self.encode(items, names), progress)
         if kinds != {PreferencePair}:
             got = ", ".join(sorted(kind.__name__ for kind in kinds))
-            raise ScoringError(f"got items of {got}; expected all PreferencePair, or all tuples (prompt, response).")
-        responses = [(pair.prompt, text, pair) for pair in items for text in (pair.chosen, pair.rejected)]
+            raise ScoringError(
+                f"got items of {got}; expected all PreferencePair, or all tuples (prompt, response) or "
+                "(prompt, response, spans)."
+            )
+        responses = [(pair.prompt, text) for pair in items for text in (pair.chosen, pair.rejected)]
         names = [f"{side} of pair {pair.id or i}" for i, pair in enumerate(items, 1) for side in ("chosen", "rejected")]
-        scored = self._score_encoded(self._encode(responses, names), progress)
+        encoded = self.encode(responses, names, [pair for pair in items for _ in range(2)])
+        scored = self._score_encoded(encoded, progress)
         return [ScoredPair(pair.id, a, b) for pair, a, b in zip(items, scored[::2], scored[1::2], strict=True)]
 
-    def _encode(
-        self, responses: Sequence[tuple[Prompt, str, PreferencePair | None]], names: list[str]
-    ) -> list[tuple[Prompt, str, Encoded]]:
-        """Prompt, response and what the model reads of them; of a pre-tokenised pair the texts are decoded."""
-        for name, (prompt, text, _) in zip(names, responses, strict=True):
+    def encode(
+        self, items: Sequence[Item], names: Sequence[str], pairs: Sequence[PreferencePair] | None = None
+    ) -> list[Reading]:
+        """What the model reads of each response.
+
+        Args:
+            items: `(prompt, response)`, cut by the segmenter, or `(prompt, response, spans)`.
+            names: of the items, for error messages.
+            pairs: the pair each item is of, chosen and rejected in turn, if it is of one.
+
+        Raises:
+            EncodingError, ScoringError: as `score`.
+        """
+        for name, (prompt, text, *cut) in zip(names, items, strict=True):
             if not isinstance(prompt, str | tuple | list) or not isinstance(text, str):
                 got = f"a prompt of {type(prompt).__name__} and a response of {type(text).__name__}"
                 raise ScoringError(f"{name}: got {got}; expected text or chat messages, and text.")
-        spans = self.segmenter.spans([text for _, text, _ in responses])
-        encoded = []
-        for i, (name, (prompt, text, pair), sentences) in enumerate(zip(names, responses, spans, strict=True)):
+            if cut and not _tile(cut[0], text):
+                raise ScoringError(
+                    f"{name}: got spans {cut[0]!s:.200} of a response of {len(text)} characters; expected pairs "
+                    "(start, end), none empty, each beginning where the one before ends, the first at 0, the last "
+                    "ending with the text."
+                )
+        found = iter(self.segmenter.spans([item[1] for item in items if len(item) == 2]))
+        readings = []
+        for i, (name, item) in enumerate(zip(names, items, strict=True)):
+            prompt, text = item[:2]
+            by_hand = len(item) == 3
+            spans = [Span(*span) for span in item[2]] if len(item) == 3 else next(found)
+            pair = pairs[i] if pairs else None
             try:
                 if pair is None:
-                    one = self.encoder.encode(prompt, text, sentences)
+                    one = self.encoder.encode(prompt, text, spans)
                 elif pair.tokens is None:
                     given: dict[str, Any] = {"tools": pair.tools, "chat_template_kwargs": pair.chat_template_kwargs}
-                    one = self.encoder.encode(prompt, text, sentences, **given)
-                else:
+                    one = self.encoder.encode(prompt, text, spans, **given)
+                else:  # pre-tokenised: the texts are decoded
                     prompt, text, one = self.encoder.decode(pair.tokens.ids[i % 2], pair.tokens.boundaries[i % 2])
-                encoded.append((prompt, text, one))
             except EncodingError as error:
                 raise EncodingError(f"{name}: {error}") from error
-        return encoded
+            readings.append(Reading(prompt, text, one, BY_HAND if by_hand else self.segmenter_info))
+        return readings
 
-    def _score_encoded(
-        self, items: list[tuple[Prompt, str, Encoded]], progress: Callable[[int, int], None] | None
-    ) -> list[ScoredResponse]:
+    def _score_encoded(self, items: list[Reading], progress: Callable[[int, int], None] | None) -> list[ScoredResponse]:
         same: dict[tuple[tuple[int, ...], tuple[int, ...]], list[int]] = {}
-        for index, (_, _, one) in enumerate(items):
-            same.setdefault((tuple(one.ids), tuple(one.boundaries)), []).append(index)
+        for index, item in enumerate(items):
+            same.setdefault((tuple(item.encoded.ids), tuple(item.encoded.boundaries)), []).append(index)
         indices = list(same.values())  # of the items that the model reads as the same, which have the same numbers
-        encoded = [items[first][2] for first, *_ in indices]
+        encoded = [items[first].encoded for first, *_ in indices]
         results: dict[int, ScoredResponse] = {}
         for batch in self._batches(encoded):
             rows = self._forward([[encoded[number] for number in group] for group in batch])
-            if not all(math.isfinite(number) for row in rows for column in row for number in column):
-                raise ScoringError(
-                    "the model's numbers are not finite. Try dtype float32, or check how it was trained."
-                )
             for number, columns in zip([number for group in batch for number in group], rows, strict=True):
-                results |= {index: self._result(*items[index], columns) for index in indices[number]}
+                results |= {index: self.result(items[index], columns) for index in indices[number]}
             if progress:
                 progress(len(results), len(items))
         return [results[index] for index in range(len(items))]
@@ -215,19 +253,21 @@ class Scorer:
             yield [units[index] for index in batch]
 
     @torch.inference_mode()
-    def _forward(self, groups: list[list[Encoded]]) -> list[tuple[list[float], ...]]:
-        """Values, rewards, weights and contributions of each sequence, (N + 1,) each, and its score, (1,)."""
+    def _forward(self, groups: list[list[Encoded]]) -> list[Columns]:
+        """The numbers of each sequence of all groups, in order."""
+        if isinstance(self.model, PrefixClassifier):
+            return self.model.read_prefixes([one for group in groups for one in group], self.batch_tokens)
         use(self.model, self.batching)  # somebody else may have read the same model another way
         batch = collate([[_tokens(one) for one in group] for group in groups], self.batching)
         output = self.model(**{name: tensor.to(self.model.device) for name, tensor in batch.items()})
-        columns = (output.values, output.rewards, output.weights, output.contributions)
-        table = torch.stack(columns, dim=1).cpu()  # (R, 4, S)
-        scores = output.score.tolist()
-        flat = [one for group in groups for one in group]
-        return [(*table[row, :, : len(one.boundaries)].tolist(), [scores[row]]) for row, one in enumerate(flat)]
+        return columns(output)
 
-    def _result(self, prompt: Prompt, text: str, one: Encoded, columns: tuple[list[float], ...]) -> ScoredResponse:
+    def result(self, reading: Reading, columns: Columns) -> ScoredResponse:
+        """Raises ScoringError if a number is not finite."""
+        if not all(math.isfinite(number) for column in columns for number in column):
+            raise ScoringError("the model's numbers are not finite. Try dtype float32, or check how it was trained.")
         values, rewards, weights, contributions, score = map(tuple, columns)
+        prompt, text, one, segmenter = reading
         return ScoredResponse(
             prompt=prompt if isinstance(prompt, str) else tuple(prompt),
             text=text,
@@ -241,18 +281,27 @@ class Scorer:
             dropped_sentences=one.dropped_sentences,
             cut_prompt_tokens=one.cut_prompt_tokens,
             model=self.model_info,
-            segmenter=self.segmenter_info,
+            segmenter=segmenter,
         )
+
+
+def columns(output: SentenceRewardOutput) -> list[Columns]:
+    """The numbers of each of R sequences, without their padding."""
+    named = (output.values, output.rewards, output.weights, output.contributions)
+    table = torch.stack(named, dim=1).cpu()  # (R, 4, S)
+    sizes, scores = output.mask.sum(1).tolist(), output.score.tolist()
+    return [(*table[row, :, :size].tolist(), [scores[row]]) for row, size in enumerate(sizes)]
+
+
+def _tile(spans: Sequence[Span], text: str) -> bool:
+    try:
+        ends = [0, *(end for _, end in spans)]
+        return ends[-1] == len(text) and all(
+            start == before < end for (start, end), before in zip(spans, ends, strict=False)
+        )
+    except (TypeError, ValueError):  # no pairs of numbers
+        return False
 
 
 def _tokens(one: Encoded) -> Tokens:
     return Tokens(one.ids, one.boundaries)
-
-
-def _device(name: str) -> torch.device:
-    if name == "auto":
-        return torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
-    try:
-        return torch.empty(0, device=name).device
-    except (RuntimeError, AssertionError) as error:
-        raise ModelLoadError(f"device {name!r} cannot be used: {error}. Expected auto, cpu, cuda or mps.") from error

@@ -98,6 +98,18 @@ def test_equals_the_equations_written_out(architecture, aggregator):
         assert output.score[row].item() == pytest.approx(expected["score"][0], abs=2e-5)
 
 
+def test_reading_hidden_states_is_the_rest_of_forward():
+    """Padding holds other states than forward's, and does not matter."""
+    model = tiny_model()
+    output = forward(model)
+    hidden = torch.randn(*output.mask.shape, model.config.hidden_size)
+    for row, (ids, boundaries) in enumerate(ROWS):
+        states = model.backbone(input_ids=torch.tensor([ids]), use_cache=False).last_hidden_state[0]
+        hidden[row, : len(boundaries)] = states[boundaries]
+    for name, column in model.read(hidden, output.mask)._asdict().items():
+        torch.testing.assert_close(column, getattr(output, name), atol=1e-5, rtol=0)
+
+
 @pytest.mark.parametrize("aggregator", AGGREGATORS)
 def test_identities(aggregator):
     output = forward(tiny_model(aggregator=aggregator))

@@ -20,7 +20,7 @@ from sentrm.batching import pad
 from sentrm.encoding import Encoder
 from sentrm.errors import EncodingError, ModelLoadError, ScoringError, SegmenterError
 from sentrm.preferences import PreferencePair
-from sentrm.results import ScoredPair, ScoredResponse
+from sentrm.results import ScoredPair, ScoredResponse, SegmenterInfo, Span
 from sentrm.scoring import Scorer
 
 PROMPT = "How do I boil an egg?"
@@ -141,6 +141,33 @@ def test_another_segmenter_is_said(model_dir, scorer):
         Scorer.from_pretrained(model_dir, segmenter="words")
 
 
+def test_sentences_cut_by_hand(scorer, model_dir):
+    """The same cuts give the same numbers, other cuts those of the model called by hand; the result says so."""
+    own = scorer.segmenter.spans([GOOD])[0]
+    moved = [(0, 8), [8, 31], (31, len(GOOD))]  # as they come from JSON, too
+    plain, kept, cut = scorer.score([(PROMPT, GOOD), (PROMPT, GOOD, own), (PROMPT, GOOD, moved)])
+    assert dataclasses.replace(kept, segmenter=plain.segmenter) == plain
+    assert kept.segmenter == cut.segmenter == SegmenterInfo("by hand", "", own=False)
+    assert plain.segmenter == scorer.segmenter_info
+    assert cut.spans == (Span(0, 8), Span(8, 31), Span(31, len(GOOD)))
+    encoded = Encoder(scorer.encoder.tokenizer, scorer.model.config).encode(PROMPT, GOOD, cut.spans)
+    with torch.no_grad():
+        output = scorer.model(**pad([encoded.ids], [encoded.boundaries]))
+    assert cut.values == pytest.approx(output.values[0].tolist(), abs=1e-5)
+    assert ScoredResponse.from_dict(json.loads(json.dumps(cut.to_dict()))) == cut
+    (empty,) = scorer.score([(PROMPT, "", [])])
+    assert empty.spans == ()
+
+
+@pytest.mark.parametrize(
+    "spans",
+    [[], [(0, 4)], [(0, 4), (5, 11)], [(0, 4), (4, 4), (4, 11)], [(1, 11)], [(0, 12)], [(0, 7), (5, 11)], 3, "ab", [3]],
+)
+def test_spans_that_do_not_tile_the_response_are_an_error(scorer, spans):
+    with pytest.raises(ScoringError, match=r"item 2: got spans .* of a response of 11 characters"):
+        scorer.score([(PROMPT, GOOD), (PROMPT, "Hello. Bye.", spans)])
+
+
 def test_progress_counts_every_response(scorer):
     seen = []
     dataclasses.replace(scorer, batch_tokens=100).score([(PROMPT, BAD)] * 5, progress=lambda *count: seen.append(count))
@@ -211,7 +238,13 @@ def test_a_configuration_with_a_wrong_name_says_which(model_dir, tmp_path):
 
 
 def test_what_is_no_pair_or_not_finite_is_an_error(scorer, tokenizer):
-    for items in ([["p", "r"]], ["p"], [(PROMPT, GOOD), PreferencePair(PROMPT, GOOD, BAD)]):
+    for items in (
+        [["p", "r"]],
+        ["p"],
+        [("p",)],
+        [("p", "r", (), ())],
+        [(PROMPT, GOOD), PreferencePair(PROMPT, GOOD, BAD)],
+    ):
         with pytest.raises(ScoringError, match="expected all PreferencePair"):
             scorer.score(items)
     for item in ((PROMPT, None), (None, GOOD)):

@@ -13,10 +13,11 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from sentrm.errors import PreferenceDataError
+from sentrm.influence import shortened
 from sentrm.preferences import load_preferences
 from sentrm.results import ModelInfo, ScoredResponse, SegmenterInfo, Span
 from sentrm.scoring import Scorer
-from training.benchmarks.sentences import MEASURES, Marks, read_source, run, sentence_figures, shortened
+from training.benchmarks.sentences import MEASURES, Marks, read_source, run, sentence_figures
 from training.benchmarks.task import Options
 from training.data import is_held_out
 
@@ -280,7 +281,7 @@ def test_order_and_batches_change_nothing(
 def test_leave_one_out_shortens_what_was_scored() -> None:
     one = replace(scored_response(["Aa. ", "Bb.\n\n", "Cc. "], [1] * 3, [0.1] * 3), dropped_sentences=1)
     one = replace(one, text=one.text + "Dropped.")
-    assert [shortened(one, i) for i in range(3)] == ["Bb.\n\nCc.", "Aa. Cc.", "Aa. Bb."]
+    assert [shortened(one, i)[1] for i in range(3)] == ["Bb.\n\nCc.", "Aa. Cc.", "Aa. Bb."]
 
 
 def test_random_follows_the_seed(scorer: Scorer) -> None:

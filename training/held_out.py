@@ -8,18 +8,24 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from sentrm.configuration import SentenceRewardConfig
 from sentrm.preferences import PreferencePair
-from sentrm.results import ScoredPair
+from sentrm.results import ScoredPair, ScoredResponse
 from sentrm.scoring import Scorer
 
 from .config import LENGTH_RULES, TrainConfig
 from .data import SourceCount
+from .measures import length_residuals
 from .metrics import report
 from .model_card import model_card
 from .report import html_report
 from .storage import written_aside
 from .watch import held_out_table, show
+
+CALIBRATION_KNOTS = 33
+FEWEST_CALIBRATED = 100  # responses; fewer say too little about the tails
 
 
 def write_up(
@@ -30,7 +36,7 @@ def write_up(
     log_history: list[dict[str, Any]],
 ) -> None:
     """Score the held-out pairs with the saved checkpoint and those it is compared with; write metrics.json, card,
-    report and the median reward beside it; print the table.
+    report, median reward and length calibration beside it; print the table.
 
     Args:
         metrics: what the run knows of itself; gains "median_reward" and "held_out".
@@ -41,6 +47,7 @@ def write_up(
     rewards = [reward for pair in scored for side in (pair.a, pair.b) for reward in side.rewards[1:]]
     final = SentenceRewardConfig.from_pretrained(output)
     final.median_reward = statistics.median(rewards)
+    final.length_calibration = length_calibration([side for pair in scored for side in (pair.a, pair.b)])
     longer = [longer_by(pair) for pair in held_out]
     lengths = dict(zip(LENGTH_RULES, (longer, [-one for one in longer]), strict=True))
     systems = {config.name: [pair.margin for pair in scored]} | lengths
@@ -59,6 +66,20 @@ def write_up(
         (aside / "README.md").write_text(model_card(config, counts, metrics), encoding="utf-8")
         (aside / "report.html").write_text(html_report(config.name, metrics, log_history, decided), encoding="utf-8")
     show(held_out_table(metrics))
+
+
+def length_calibration(responses: Sequence[ScoredResponse]) -> list[list[float]] | None:
+    """The score that a response of each length is expected to have: 33 knots (characters, logits), as many responses
+    between any two, of the regression in `measures.length_residuals`. None of fewer than 100 responses, or of one
+    length."""
+    scores = np.array([one.score for one in responses])
+    characters = np.array([float(len(one.text)) for one in responses])
+    if len(responses) < FEWEST_CALIBRATED or np.ptp(characters) == 0:
+        return None
+    expected = scores - length_residuals(scores, characters)
+    lengths, first = np.unique(characters, return_index=True)  # responses of one length are expected to score alike
+    knots = np.unique(np.quantile(characters, np.linspace(0, 1, CALIBRATION_KNOTS)))
+    return np.stack((knots, np.interp(knots, lengths, expected[first])), axis=1).tolist()
 
 
 def score_pairs(folder: Path, pairs: list[PreferencePair]) -> list[ScoredPair]:

@@ -53,12 +53,13 @@ import numpy as np
 
 from sentrm.columns import is_number, read_text
 from sentrm.errors import EncodingError, PreferenceDataError
+from sentrm.influence import shortened
 from sentrm.preferences import split_key, with_context
 from sentrm.readers import BadRow, records
 from sentrm.results import Prompt, ScoredResponse, Span
 from sentrm.schemas import read_texts
 from sentrm.scoring import Scorer
-from sentrm.ui.words import counted
+from sentrm.words import counted
 
 from ..measures import Estimate, mean_estimate
 from ..metrics import group_counts, grouped
@@ -243,7 +244,7 @@ def sentence_figures(
             steps[i] = np.array([_step(one.text, span, known.steps) == known.first_error for span in one.spans])
 
     judged = sorted({*both, *steps})
-    texts = [(scored[i].prompt, shortened(scored[i], k)) for i in judged for k in range(len(scored[i].spans))]
+    texts = [shortened(scored[i], k) for i in judged for k in range(len(scored[i].spans))]
     without, reasons = score_all(scorer, texts, "scored without one sentence")
     if reasons:
         raise EncodingError(f"leave-one-out: {reasons[0]}")
@@ -286,12 +287,6 @@ def sentence_figures(
             "first_error_chance": first_error_chance if inside & first.keys() else None,
         }
     return figures, tuple(f"{subset}: {count} {reason}" for (subset, reason), count in sorted(left_out.items()))
-
-
-def shortened(one: ScoredResponse, i: int) -> str:
-    """The response without sentence i, without those that did not fit, and without white space at the end."""
-    start, end = one.spans[i]
-    return (one.text[:start] + one.text[end : one.spans[-1].end]).rstrip()
 
 
 def _labels(one: ScoredResponse, known: Marks) -> np.ndarray:

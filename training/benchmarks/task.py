@@ -13,10 +13,9 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from sentrm import readers
+from sentrm import readers, scoring
 from sentrm.errors import EncodingError, PreferenceDataError
 from sentrm.results import Prompt, ScoredResponse
-from sentrm.scoring import Scorer
 
 from ..data import is_held_out
 from ..measures import (
@@ -67,7 +66,7 @@ class Options:
     draws: int = 1000  # bootstrap samples
 
 
-Benchmark = Callable[[Scorer, Options], dict[str, Any]]
+Benchmark = Callable[[scoring.Scorer, Options], dict[str, Any]]
 Figures = Callable[[Sequence[Item], np.ndarray], dict[str, float]]
 """Items, scores (R,) -> the benchmark's official numbers, fractions from 0 to 1, the headline first.
 
@@ -127,7 +126,7 @@ def records(options: Options, hub: str, split: str) -> Iterator[dict[str, Any]]:
 
 
 def ranked(
-    scorer: Scorer, task: Task, figures: Figures, options: Options, means: Means | None = None
+    scorer: scoring.Scorer, task: Task, figures: Figures, options: Options, means: Means | None = None
 ) -> dict[str, Any]:
     """`score_task` and `measured` in a row: what most benchmarks are.
 
@@ -138,7 +137,9 @@ def ranked(
     return measured(scorer, task, scored, figures, options, problems, means)
 
 
-def score_task(scorer: Scorer, task: Task, options: Options) -> tuple[Task, dict[int, ScoredResponse], list[str]]:
+def score_task(
+    scorer: scoring.Scorer, task: Task, options: Options
+) -> tuple[Task, dict[int, ScoredResponse], list[str]]:
     """Score each response of the items that `options` choose.
 
     Returns:
@@ -162,7 +163,7 @@ def score_task(scorer: Scorer, task: Task, options: Options) -> tuple[Task, dict
 
 
 def measured(
-    scorer: Scorer,
+    scorer: scoring.Scorer,
     task: Task,
     scored: Mapping[int, ScoredResponse],
     figures: Figures,
@@ -272,7 +273,7 @@ def chosen_items(task: Task, options: Options) -> Task:
 
 
 def score_all(
-    scorer: Scorer, responses: Sequence[tuple[Prompt, str]], what: str
+    scorer: scoring.Scorer, responses: Sequence[scoring.Item], what: str
 ) -> tuple[list[ScoredResponse | None], list[str]]:
     """A result for each response, None where it does not fit the model, and the reasons; `what` names the bar."""
     with tqdm(total=len(responses), unit="response", desc=what, file=sys.stderr) as bar:
@@ -284,19 +285,18 @@ def score_all(
             return list(scorer.score(responses, progress=progress)), []
         except EncodingError:  # raised before the model runs; now find all that do not fit
             pass
-        spans = scorer.segmenter.spans([text for _, text in responses])
         reasons: dict[int, str] = {}
-        for i, ((prompt, text), sentences) in enumerate(zip(responses, spans, strict=True)):
+        for i, item in enumerate(responses):
             try:
-                scorer.encoder.encode(prompt, text, sentences)
+                scorer.encode([item], [f"response {item[1][:40]!r}"])
             except EncodingError as error:
-                reasons[i] = f"response {text[:40]!r}: {error}"
+                reasons[i] = str(error)
         kept = [one for i, one in enumerate(responses) if i not in reasons]
         scored = iter(scorer.score(kept, progress=progress))
     return [None if i in reasons else next(scored) for i in range(len(responses))], list(reasons.values())
 
 
-def blind_scores(scorer: Scorer, task: Task, places: Sequence[int], seed: int) -> tuple[np.ndarray, list[str]]:
+def blind_scores(scorer: scoring.Scorer, task: Task, places: Sequence[int], seed: int) -> tuple[np.ndarray, list[str]]:
     """Scores of the responses at `places`, each under another prompt, NaN for the rest, (R,); and what was left out."""
     prompts = {prompt_key(task.responses[place][0]): task.responses[place][0] for place in places}
     other = other_prompts(list(prompts), seed)

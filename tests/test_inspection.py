@@ -1,0 +1,264 @@
+"""What a page asks of a model: the answers are the library's own, computed once, and said in the page's words."""
+
+from __future__ import annotations
+
+import math
+import threading
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tiny import tiny_model
+
+from sentrm import influence, inspection
+from sentrm.configuration import SentenceRewardConfig
+from sentrm.errors import SentrmError
+from sentrm.inspection import Inspector, check_input, replace_surrogates
+from sentrm.preferences import PreferencePair
+from sentrm.results import ScoredPair, ScoredResponse, Span
+from sentrm.scoring import Scorer
+from training.held_out import length_calibration
+
+PROMPT = "How do I boil an egg?"
+A = "Boil it for nine minutes. Then move it to ice water. I hope this helps."
+B = "Older eggs peel more easily. There are many ways to do it!"
+
+
+@pytest.fixture(scope="module")
+def scorer(model_dir: Path) -> Scorer:
+    return Scorer.from_pretrained(model_dir)
+
+
+@pytest.fixture
+def inspector(scorer: Scorer) -> Inspector:
+    return Inspector(scorer)
+
+
+def close(one: ScoredResponse, other: ScoredResponse) -> None:
+    """Equal but for the last bits of the numbers."""
+    numbers: tuple[str, ...] = ("values", "rewards", "weights", "contributions", "score")
+    for name in numbers:
+        assert getattr(one, name) == pytest.approx(getattr(other, name), abs=1e-5)
+    assert replace(one, **dict.fromkeys(numbers, ())) == replace(other, **dict.fromkeys(numbers, ()))
+
+
+def test_a_pair_has_the_scorers_numbers_whatever_was_asked_before(inspector, scorer):
+    steps = [(A, B), (A.replace("nine", "ten"), B), (A, B + " Yes."), ("Boil it.", A), (A, B)]
+    for a, b in steps:
+        pair, notices = inspector.pair(PROMPT, a, b)
+        (expected,) = scorer.score([PreferencePair(PROMPT, a, b)])
+        close(pair.a, expected.a)
+        close(pair.b, expected.b)
+        assert notices == ()
+
+
+def test_one_text_on_both_sides_is_exactly_even(inspector):
+    assert inspector.pair(PROMPT, A, A)[0].probability == 0.5
+
+
+def test_sentences_cut_by_hand(inspector, scorer):
+    cuts = (Span(0, 10), Span(10, len(A)))
+    pair, _ = inspector.pair(PROMPT, A, B, cuts_a=cuts)
+    assert pair.a.spans == cuts
+    assert pair.a.segmenter.spec == "by hand"
+    assert pair.b.segmenter.own
+    close(pair.a, scorer.score([(PROMPT, A, cuts)])[0])
+    assert inspector.pair(PROMPT, A, B)[0].a.spans != cuts
+
+
+def test_chat_messages_are_a_prompt_too(inspector, scorer):
+    prompt = (
+        {"role": "user", "content": "Eggs?"},
+        {"role": "assistant", "content": "Yes?"},
+        {"role": "user", "content": "How?"},
+    )
+    pair, _ = inspector.pair(prompt, A, B)
+    close(pair.a, scorer.score([(prompt, A)])[0])
+    assert all(map(math.isfinite, vars(inspector.prompt_check(pair)).values()))
+
+
+def test_answers_are_computed_once_and_the_oldest_forgotten(inspector, monkeypatch):
+    asked = []
+    original = inspection.Rescorer.score
+    monkeypatch.setattr(inspection.Rescorer, "score", lambda *args: asked.append(args[1]) or original(*args))
+    monkeypatch.setattr(inspection, "KEPT", 4)
+    first = inspector.pair(PROMPT, A, B)[0]
+    assert inspector.pair(PROMPT, A, B)[0] == first
+    assert asked == [A, B]
+    assert inspector.leave_one_out(first.a) is inspector.leave_one_out(first.a)
+    inspector.pair(PROMPT, "One.", "Two.")
+    inspector.pair(PROMPT, A, B)
+    assert asked == [A, B, "One.", "Two.", A, B]
+
+
+def test_late_edits_read_only_what_follows(inspector):
+    inspector.pair(PROMPT, A, B)
+    inspector.pair(PROMPT, A + " Enjoy.", B)
+    (of_a,) = [r for (_, side), r in inspector._rescorers.items() if side == 0]
+    assert 0 < of_a.read < 20
+    for i in range(20):
+        inspector.pair(f"{PROMPT} {i}", A, B)
+    assert len(inspector._rescorers) == inspection.RESCORERS
+
+
+def test_responses_are_scored_in_order(inspector, scorer):
+    texts = [A, B, "Boil it.", A]
+    done = []
+    for one, expected in zip(
+        inspector.responses(PROMPT, texts, lambda *now: done.append(now)),
+        scorer.score([(PROMPT, text) for text in texts]),
+        strict=True,
+    ):
+        close(one, expected)
+    assert done[-1] == (4, 4)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "texts", "said"),
+    [
+        (PROMPT, [], "got 0 responses, expected 1 to 64"),
+        (PROMPT, ["x"] * 65, "got 65 responses, expected 1 to 64"),
+        (PROMPT, ["x", " "], "response 2 is only white space"),
+        ("", ["x"], "the prompt is empty"),
+        (PROMPT, ["x.", "y" * 5000], "Response 2: the first sentence has"),
+    ],
+)
+def test_responses_that_cannot_be_scored_are_named(inspector, prompt, texts, said):
+    with pytest.raises(SentrmError, match=r"^Nothing was scored[:.] ") as raised:
+        inspector.responses(prompt, texts)
+    assert said in str(raised.value)
+
+
+def test_missing_fields_are_named(inspector):
+    assert check_input("p", "a", "b") is None
+    assert "the prompt is only white space, response A is empty" in check_input(" ", "", "b")
+    with pytest.raises(SentrmError, match="response B is empty"):
+        inspector.pair("p", "a", "")
+
+
+def test_an_error_speaks_of_the_responses_by_their_names(inspector):
+    with pytest.raises(SentrmError, match=r"^Nothing was scored\. Response B: the first sentence has \d+ tokens"):
+        inspector.pair(PROMPT, A, "x" * 5000)
+    with pytest.raises(SentrmError, match=r"^Nothing was scored\. Response A: the response has \d+ tokens"):
+        inspector.cut_by("response").pair(PROMPT, "x" * 5000, B)
+    close(inspector.pair(PROMPT, A, B)[0].b, inspector.scorer.score([(PROMPT, B)])[0])
+
+
+def test_characters_that_are_none_are_replaced_and_said(inspector):
+    assert replace_surrogates("a\ud800b\udfff\ue000") == ("a\ufffdb\ufffd\ue000", 2)
+    pair, notices = inspector.pair("Egg\ud800s?", "One\0.", "Two.")
+    assert (pair.prompt, pair.a.text) == ("Egg\ufffds?", "One\0.")
+    assert len(notices) == 2
+    assert "The prompt held 1 lone surrogate" in notices[0]
+    assert "Response A holds 1 NUL character" in notices[1]
+
+
+def test_influence_is_the_librarys(inspector, scorer):
+    pair, _ = inspector.pair(PROMPT, A, B)
+    assert inspector.leave_one_out(pair.a) == pytest.approx(influence.leave_one_out(scorer, pair.a))
+    assert inspector.smallest_flip(pair) == influence.smallest_flip(scorer, pair)
+
+
+def test_a_search_is_cancelled_by_its_progress_and_can_be_asked_again(inspector, scorer):
+    pair, _ = inspector.pair(PROMPT, A, B)
+
+    def cancel(done: int, of: int) -> None:
+        raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        inspector.smallest_flip(pair, cancel)
+    assert inspector.smallest_flip(pair) == influence.smallest_flip(scorer, pair)
+
+
+def test_the_prompt_check_scores_the_same_sentences_under_other_prompts(inspector, scorer):
+    pair, _ = inspector.pair(PROMPT, A, B)
+    check = inspector.prompt_check(pair)
+
+    def margin(prompt: str) -> float:
+        a, b = scorer.score([(prompt, A), (prompt, B)])
+        return a.score - b.score
+
+    assert check.real == pair.margin
+    assert check.empty == pytest.approx(margin(""), abs=1e-5)
+    assert sorted(inspection._shuffled(PROMPT).split()) == sorted(PROMPT.split())
+    assert check.shuffled == pytest.approx(margin(inspection._shuffled(PROMPT)), abs=1e-5)
+    assert len({check.real, check.empty, check.shuffled}) == 3
+    assert Inspector(scorer).prompt_check(pair) == check
+
+
+@pytest.mark.parametrize("text", ["a b", "为什么", "Why?", "one two three four"])
+def test_shuffled_words_are_the_same_words_in_another_order(text):
+    shuffled = inspection._shuffled(text)
+    assert shuffled != text
+    assert sorted(shuffled) == sorted(text)
+    assert inspection._shuffled(text) == shuffled
+    assert inspection._shuffled("same same") == "same same"
+
+
+def test_the_length_check_takes_out_what_the_lengths_explain(tokenizer):
+    model = tiny_model(length_calibration=[[10, 0.0], [50, 4.0], [100, 5.0]])
+    inspector = Inspector(Scorer.from_model(model, tokenizer, name="tiny"))
+    pair, _ = inspector.pair(PROMPT, "x" * 29 + ".", "y" * 119 + ".")
+    check = inspector.length_check(pair)
+    assert check.before == pair.margin
+    assert check.after == pytest.approx(pair.margin - (2.0 - 5.0))  # beyond the last knot it stays level
+    by_hand, _ = inspector.pair(PROMPT, "A. B.", "C.", cuts_a=(Span(0, 5),))
+    assert inspector.length_check(by_hand) is None
+    assert Inspector(Scorer.from_model(tiny_model(), tokenizer, name="tiny")).length_check(pair) is None
+
+
+@pytest.mark.parametrize("knots", [[], [[2, 0.0], [1, 0.0]], [[1, 0.0], [1, 2.0]]])
+def test_a_calibration_that_does_not_ascend_is_refused(knots):
+    with pytest.raises(SentrmError, match="characters ascending"):
+        SentenceRewardConfig(length_calibration=knots)
+
+
+def test_a_calibration_is_saved_with_the_model(tmp_path):
+    SentenceRewardConfig(length_calibration=[[1, 0.5], [2, 0.25]]).save_pretrained(tmp_path)
+    assert SentenceRewardConfig.from_pretrained(tmp_path).length_calibration == [[1, 0.5], [2, 0.25]]
+
+
+def test_another_segmenter_cuts_the_same_model(inspector):
+    other = inspector.cut_by("response")
+    pair, _ = other.pair(PROMPT, A, B)
+    assert pair.a.spans == (Span(0, len(A)),)
+    assert not pair.a.segmenter.own
+    assert pair.a.model == inspector.scorer.model_info
+    assert inspector.cut_by("rules").pair(PROMPT, A, B)[0].a.segmenter == inspector.scorer.segmenter_info
+    assert len(inspector.cut_by("tokens").pair(PROMPT, A, B)[0].a.spans) > 10
+
+
+def test_threads_that_ask_at_once_get_their_own_answers(inspector, scorer):
+    texts = [f"Boil {i} eggs. Then peel them." for i in range(12)]
+    found: dict[str, ScoredPair] = {}
+
+    def ask(text: str) -> None:
+        found[text] = inspector.pair(PROMPT, text, B)[0]
+
+    threads = [threading.Thread(target=ask, args=(text,)) for text in texts]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for expected in scorer.score([(PROMPT, text) for text in texts]):
+        close(found[expected.text].a, expected)
+    assert np.unique([pair.a.score for pair in found.values()]).size == len(texts)
+
+
+def test_the_calibration_written_after_training_removes_what_length_explains(inspector):
+    one = inspector.pair(PROMPT, A, B)[0].a
+    lengths = np.random.default_rng(0).integers(20, 400, 300)
+    noise = np.random.default_rng(1).normal(0, 0.1, 300)
+    responses = [
+        replace(one, text="x" * length, score=0.01 * length + error)
+        for length, error in zip(lengths.tolist(), noise.tolist(), strict=True)
+    ]
+    knots = length_calibration(responses)
+    assert len(knots) == 33
+    characters, expected = np.array(knots).T
+    assert (characters[0], characters[-1]) == (lengths.min(), lengths.max())
+    assert expected == pytest.approx(0.01 * characters, abs=0.05)
+    SentenceRewardConfig(length_calibration=knots)
+    assert length_calibration(responses[:99]) is None
+    assert length_calibration([replace(response, text="same") for response in responses]) is None
