@@ -7,6 +7,7 @@ import os
 import socket
 import sys
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import NoReturn
 
@@ -29,6 +30,9 @@ def parser() -> argparse.ArgumentParser:
     add("--device", default="auto", help="auto, cpu, cuda, cuda:1 or mps (%(default)s)")
     add("--dtype", default="auto", help="auto, float32, bfloat16 or float16 (%(default)s)")
     add("--max-length", type=int, metavar="TOKENS", help="most tokens a sequence may take (the model's own limit)")
+    add("--models", nargs="+", default=[], metavar="FOLDER", help="more models to compare, or folders of models (none)")
+    add("--allow-hub", action="store_true", help="let visitors open models of the Hugging Face hub by id (off)")
+    add("--mcp", action="store_true", help="serve the endpoints as MCP tools too (off)")
     return flags
 
 
@@ -37,28 +41,43 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parser().parse_args(argv)
     _check_port(args.host, args.port)
 
+    if args.mcp and find_spec("mcp") is None:
+        _stop("--mcp needs a package that is not installed: pip install 'gradio[mcp]'")
+
     from transformers.utils.logging import disable_progress_bar
 
+    from sentrm.catalogue import Catalogue
     from sentrm.errors import SentrmError
-    from sentrm.scoring import Scorer
-    from sentrm.ui.inspect import build_app, read_examples
+    from sentrm.ui.app import build_app
+    from sentrm.ui.inspect import read_examples
     from sentrm.ui.look import launch_options
 
     disable_progress_bar()
     try:
-        scorer = Scorer.from_pretrained(
-            args.model, segmenter=args.segmenter, device=args.device, dtype=args.dtype, max_length=args.max_length
+        catalogue = Catalogue(
+            args.models,
+            args.model,
+            args.allow_hub,
+            segmenter=args.segmenter,
+            device=args.device,
+            dtype=args.dtype,
+            max_length=args.max_length,
         )
+        app = build_app(catalogue, read_examples(ASSETS / "examples.jsonl"))
     except SentrmError as error:
         _stop(str(error))
-    app = build_app(scorer, read_examples(ASSETS / "examples.jsonl"))
     try:
         app.launch(
-            server_name=args.host, server_port=args.port, prevent_thread_lock=True, quiet=True, **launch_options()
+            server_name=args.host,
+            server_port=args.port,
+            prevent_thread_lock=True,
+            quiet=True,
+            mcp_server=args.mcp,
+            **launch_options(),
         )
     except OSError as error:  # the port was taken since it was checked
         _stop(str(error))
-    print(f"Serving {scorer.model_info.name} on http://{args.host}:{args.port}", flush=True)
+    print(f"Serving {catalogue.names[0]} on http://{args.host}:{args.port}", flush=True)
     app.block_thread()
 
 

@@ -115,6 +115,18 @@ class ScoredResponse:
             segmenter=SegmenterInfo(**data["segmenter"]),
         )
 
+    def to_html(self) -> str:
+        """One self-contained page that opens offline: the app's heatmap of this response."""
+        from .report import to_html  # the report reads this module
+
+        return to_html(self)
+
+    def show(self) -> None:
+        """Draw the heatmap below a notebook's cell. Raises ImportError where there is no IPython."""
+        from .report import show  # the report reads this module
+
+        show(self)
+
 
 @dataclass(frozen=True)
 class ScoredPair:
@@ -165,6 +177,18 @@ class ScoredPair:
             a=ScoredResponse.from_dict({**data["a"], **shared}),
             b=ScoredResponse.from_dict({**data["b"], **shared}),
         )
+
+    def to_html(self) -> str:
+        """One self-contained page that opens offline: the app's heatmap of this pair."""
+        from .report import to_html  # the report reads this module
+
+        return to_html(self)
+
+    def show(self) -> None:
+        """Draw the heatmap below a notebook's cell. Raises ImportError where there is no IPython."""
+        from .report import show  # the report reads this module
+
+        show(self)
 
 
 _SHARED = ("prompt", "model", "segmenter")

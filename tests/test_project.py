@@ -13,7 +13,7 @@ import yaml
 from sentrm.results import ScoredPair
 from sentrm.scoring import Scorer
 from sentrm.segmentation import SegmenterSpec
-from sentrm.ui.words import verdict
+from sentrm.words import verdict
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
@@ -105,8 +105,11 @@ def test_the_bundled_model_prefers_more_of_its_held_out_pairs_than_length_does()
 def test_the_wheel_holds_the_package_alone_with_its_page():
     setuptools = PROJECT["tool"]["setuptools"]
     assert setuptools["packages"]["find"]["include"] == ["sentrm*"]
-    page = {file.suffix for file in (ROOT / "sentrm" / "ui").iterdir() if file.suffix in (".css", ".js")}
-    assert {f"*{suffix}" for suffix in page} == set(setuptools["package-data"]["sentrm.ui"])
+    pages = [file for file in (ROOT / "sentrm").rglob("*") if file.suffix in (".css", ".js")]
+    held: dict[str, set[str]] = {}
+    for file in pages:
+        held.setdefault(".".join(file.relative_to(ROOT).parent.parts), set()).add(f"*{file.suffix}")
+    assert held == {package: set(names) for package, names in setuptools["package-data"].items()}
 
 
 def test_every_example_fits_the_bundled_model_and_its_story_tells_the_verdict():

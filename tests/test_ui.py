@@ -13,16 +13,26 @@ import subprocess
 import sys
 from pathlib import Path
 
+import gradio as gr
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sentrm.errors import EncodingError, SentrmError
+from sentrm import words
+from sentrm.heatmap import FULL_BAR, INK_ON_COLOUR, PALETTES, Scale, heatmap_value
+from sentrm.influence import Flip
+from sentrm.inspection import Inspector, LengthCheck, PromptCheck
+from sentrm.links import decode_pair
 from sentrm.results import ModelInfo, ScoredPair, ScoredResponse, SegmenterInfo, Span
-from sentrm.ui import charts, words
-from sentrm.ui.heatmap import FULL_BAR, INK_ON_COLOUR, PALETTES, PairHeatmap, Scale, heatmap_value
-from sentrm.ui.inspect import build_app, check_input, how_to_read, read_examples, score_texts
+from sentrm.surgery import Draft, History
+from sentrm.ui import charts
+from sentrm.ui.carry import carry_value
+from sentrm.ui.heatmap import PairHeatmap
+from sentrm.ui.inspect import check_words, how_to_read, inspect_page, page_value, read_examples
 from sentrm.ui.look import DARK, LIGHT, launch_options
+from sentrm.ui.play import Desk, Step
+from sentrm.ui.table import Table
+from sentrm.ui.understand import alignment_value, cut_line, flip_words, segmentation_value
 
 ROOT = Path(__file__).parents[1]
 MODEL = ModelInfo("demo", "0" * 12, "attention", 0.03)
@@ -109,7 +119,7 @@ def test_weights_that_add_up_to_one_are_shares_and_others_factors():
     assert [words.weight_of((1.0, 1.0, 0.96), i) for i in range(3)] == ["1.00", "1.00", "0.96"]
     side = heatmap_value(ScoredPair("", response("A. B.", (0, 1, 2), (0.5, 1.0, 1.5)), PAIR.b))["sides"][0]
     assert [one["weight"] for one in (side["prompt_term"], *side["sentences"])] == ["0.50", "1.00", "1.50"]
-    assert ", weight 1.50, contribution" in side["sentences"][1]["label"]
+    assert ", attention 1.50, contribution" in side["sentences"][1]["label"]
 
 
 def test_characters_a_screen_cannot_show_are_replaced_one_for_one():
@@ -209,7 +219,7 @@ def test_a_prompt_without_weight_takes_no_even_share():
 
 def test_a_sentence_says_all_its_numbers():
     sentence = heatmap_value(PAIR)["sides"][0]["sentences"][1]
-    assert sentence["label"] == "Sentence 2 of 3, reward −0.90, weight 60 percent, contribution −0.540"
+    assert sentence["label"] == "Sentence 2 of 3, reward -0.90, attention 60 percent, contribution -0.54"
     assert sentence["value"] == "0.900 → 0.000"
     assert sentence["above"] == "0.930 below the baseline"
 
@@ -290,7 +300,7 @@ def test_code_is_known_in_tokens_and_in_a_whole_response():
     assert [s["code"] for s in sentences] == [False, True, True, True, True, False, False]
     whole = cut_into(text, segmenter="response")
     (sentence,) = heatmap_value(ScoredPair("", whole, whole))["sides"][0]["sentences"]
-    assert sentence["parts"] == [("Do:\n\n", False), ("```py\nx = 1\n```", True), ("\n\nEnd `a` ```b```", False)]
+    assert sentence["parts"] == [("Do:\n\n", ""), ("```py\nx = 1\n```", "mono"), ("\n\nEnd `a` ```b```", "")]
     assert not sentence["code"]
 
 
@@ -322,33 +332,138 @@ def test_the_template_takes_no_data():
     assert "insertAdjacentHTML" not in heatmap.js_on_load
 
 
+# Words compared
+
+ALIKE = ScoredPair(
+    "p",
+    response("Boil it for nine minutes. Then wait.", (0.1, 0.2, 0.3), (0.4, 0.3, 0.3)),
+    response("Sorry. Boil it for ten minutes.", (0.1, 0.2, 0.4), (0.4, 0.3, 0.3)),
+)
+
+
+def test_words_that_the_sentence_alike_has_not_are_marked():
+    value = heatmap_value(ALIKE)
+    (nine, then), (sorry, ten) = (side["sentences"] for side in value["sides"])
+    assert value["compared"]
+    assert nine["parts"] == [("Boil it for ", ""), ("nine", "diff"), (" minutes.", "")]
+    assert ten["parts"] == [("Boil it for ", ""), ("ten", "diff"), (" minutes.", "")]
+    assert [one["only"] for one in (nine, then, sorry, ten)] == [False, True, True, False]
+    assert "parts" not in then
+
+
+def test_nothing_is_marked_where_no_sentences_are_alike():
+    value = heatmap_value(PAIR)
+    assert not value["compared"]
+    assert not any(one["only"] or "parts" in one for side in value["sides"] for one in side["sentences"])
+
+
+@given(
+    st.text(st.sampled_from("ab. \n🙂好"), min_size=1, max_size=30), st.text(st.sampled_from("ab. \n🙂好"), max_size=30)
+)
+def test_parts_are_the_text_of_their_sentence(a, b):
+    pair = ScoredPair("", cut_into(a, segmenter="response"), cut_into(b or ".", segmenter="response"))
+    for side in heatmap_value(pair)["sides"]:
+        for sentence in side["sentences"]:
+            assert "".join(part for part, _ in sentence.get("parts", [(sentence["text"], "")])) == sentence["text"]
+
+
+def test_a_split_keeps_the_baseline_and_is_said():
+    by_hand = SegmenterInfo("by hand", "", own=False)
+    value = heatmap_value(ScoredPair("p", PAIR.a, dataclasses.replace(PAIR.b, segmenter=by_hand)))
+    assert value["legend"] == heatmap_value(PAIR)["legend"]
+    assert value["notices"] == ["Response B was cut by hand, not by the segmenter this model was trained with."]
+
+
+# What the page says around the heatmap
+
+
+def desk_of(pair, *past):
+    step = Step(Draft.from_response(pair.a), Draft.from_response(pair.b))
+    return Desk(pair.prompt, History(past, step))
+
+
+def test_the_page_says_which_steps_can_be_taken():
+    first = page_value(desk_of(PAIR), PAIR)
+    assert first["editable"] == {"undo": False, "redo": False, "reset": False, "copy": True}
+    later = page_value(desk_of(PAIR, desk_of(ALIKE).step), PAIR)
+    assert later["editable"] == {"undo": True, "redo": False, "reset": True, "copy": True}
+    assert later["turn"] > first["turn"]
+    json.dumps(later)
+
+
+def test_two_scores_below_zero_are_explained_where_they_stand():
+    low = dataclasses.replace(PAIR.a, score=-1.0)
+    assert any("not bad in itself" in line for line in page_value(desk_of(PAIR), ScoredPair("", low, low))["findings"])
+    high = dataclasses.replace(PAIR.a, score=1.0)
+    assert len(page_value(desk_of(PAIR), ScoredPair("", low, high))["findings"]) == 2
+
+
+def test_the_checks_warn_where_the_preference_turns():
+    (prompt,) = check_words(PromptCheck(0.9, 0.4, 0.8), None)
+    assert prompt == ("Prompt check", "margin +0.90, without the prompt +0.40, with its words shuffled +0.80", False)
+    prompt, length = check_words(PromptCheck(0.9, -0.4, 0.8), LengthCheck(0.9, -0.1))
+    assert prompt[2]
+    assert length == ("Length check", "margin +0.90, calibrated for length −0.10: the preference turns", True)
+
+
+def test_a_flip_in_words():
+    flip = Flip((1,), (0, 2), 0.4, False, 12345)
+    assert flip_words(PAIR, flip) == (
+        "Without 3 sentences, A 2, B 1, B 3, B is preferred, 60% (beam search: fewer might do; 12,345 deletions tried)."
+    )
+    assert "every one was tried" in flip_words(PAIR, None)
+    assert "beam search" in flip_words(ScoredPair("", long_response(13), PAIR.b), None)
+
+
+def test_the_tables_place_their_rows_in_the_text():
+    table = alignment_value(ALIKE)
+    assert [row[:3] for row in table["rows"]] == [
+        ["", "", "1  Sorry."],
+        ["1  Boil it for nine minutes.", "+0.200", "2  Boil it for ten minutes."],
+        ["2  Then wait.", "+0.300", ""],
+    ]
+    assert table["rows"][1][4] == "−0.200"
+    assert table["places"] == [[[1, 0]], [[0, 0], [1, 1]], [[0, 1]]]
+    dropped = dataclasses.replace(response("One. Two. Three. Four."), dropped_sentences=1)
+    table = segmentation_value(ScoredPair("", dropped, PAIR.b))
+    assert [row[1] for row in table["rows"]] == ["1", "2", "3", "not read", "1", "2"]
+    assert [row[3] for row in table["rows"][:2]] == ["0–5", "5–10"]
+    assert table["rows"][3][2] == "Four."
+    assert "1 sentence at the end not read" in cut_line(ScoredPair("", dropped, PAIR.b))
+
+
+def test_what_is_carried_away():
+    for kind, inside in (
+        ("html", "<!doctype html>"),
+        ("svg", "<svg"),
+        ("png", "<svg"),
+        ("json", '{"id"'),
+        ("csv", "result,"),
+    ):
+        value = carry_value(ALIKE, kind)
+        assert value["text"].startswith(inside)
+        assert value["name"].startswith("sentrm-pair.")
+    link = carry_value(ALIKE, "link")["query"]
+    assert decode_pair(link.removeprefix("?pair=")) == (ALIKE.prompt, ALIKE.a.text, ALIKE.b.text)
+    long = ScoredPair("", dataclasses.replace(PAIR.a, text="".join(map(chr, range(200, 60000)))[:55000]), PAIR.b)
+    assert "Export it as a file" in carry_value(long, "link")["message"]
+
+
+def test_no_script_of_the_page_parses_markup():
+    for file in (ROOT / "sentrm/ui").glob("*.js"):
+        script = file.read_text(encoding="utf-8")
+        assert not re.search("innerHTML|outerHTML|insertAdjacentHTML|document.write|eval\\(", script), file
+    assert "${" not in Table().html_template
+
+
 # Charts and table
-
-
-@pytest.mark.parametrize("one", [PAIR.a, PAIR.b, long_response(40)])
-def test_the_waterfall_adds_up_to_the_score(one):
-    figure = charts.waterfall("A", one, (-1.0, 1.0))
-    bars = figure.data[0]
-    assert list(bars.measure) == ["relative"] * (len(bars.y) - 1) + ["total"]
-    assert sum(bars.y[:-1]) == pytest.approx(one.score, abs=1e-9)
-    assert bars.y[-1] == one.score
-    assert bars.y[0] == one.contributions[0]
-    assert figure.layout.xaxis.ticktext[0] == "prompt"
 
 
 def test_a_long_waterfall_keeps_the_largest_in_their_place():
     one = long_response(40)
-    names = [name for name, _, _ in charts.terms(one)]
+    names = [term.name for term in charts.terms(one)]
     largest = sorted(range(1, 41), key=lambda i: abs(one.contributions[i]))[-10:]
     assert names == ["prompt", *map(str, sorted(largest)), "30 others"]
-
-
-def test_both_waterfalls_share_a_range_that_holds_every_step():
-    low, high = charts.shared_range(PAIR)
-    for one in (PAIR.a, PAIR.b):
-        steps = [math.fsum(one.contributions[: i + 1]) for i in range(len(one.contributions))]
-        assert low < min(0, *steps)
-        assert max(0, *steps) < high
 
 
 def test_the_residual_is_printed():
@@ -358,8 +473,7 @@ def test_the_residual_is_printed():
 
 
 def test_labels_of_the_chart_carry_no_markup():
-    one = response("<a href=x>Hi</a>.", (0.1, 0.2), (0.5, 0.5))
-    assert charts.waterfall("A", one, (-1.0, 1.0)).data[0].customdata[1] == "&lt;a href=x&gt;Hi&lt;/a&gt;."
+    assert charts.label("<a href=x>Hi</a>.") == "&lt;a href=x&gt;Hi&lt;/a&gt;."
 
 
 def test_the_table_has_every_term_and_adds_up():
@@ -378,56 +492,30 @@ def test_the_table_has_every_term_and_adds_up():
 
 
 class FixedScorer:
-    """Stands for a model: a given answer or error for any pair."""
+    """Stands for a model that must not be asked."""
 
     model_info, segmenter_info = MODEL, SEGMENTER
 
-    def __init__(self, answer):
-        self.answer = answer
-
     def score(self, items):
-        if isinstance(self.answer, Exception):
-            raise self.answer
-        return [self.answer]
-
-
-def test_missing_fields_are_named():
-    assert check_input("p", "a", "b") is None
-    said = check_input(" ", "", "b")
-    assert "the prompt is only white space, response A is empty" in said
-    with pytest.raises(SentrmError, match="response B is empty"):
-        score_texts(FixedScorer(PAIR), "p", "a", "")
-
-
-def test_an_error_of_the_scorer_speaks_of_the_responses_by_their_names_here():
-    scorer = FixedScorer(EncodingError("rejected of pair 1: the first sentence has 999 tokens."))
-    with pytest.raises(SentrmError, match=r"Response B: the first sentence has 999 tokens\."):
-        score_texts(scorer, "p", "a", "b")
-
-
-def test_a_response_that_does_not_fit_is_not_called_a_sentence():
-    scorer = FixedScorer(EncodingError("chosen of pair 1: the first sentence has 999 tokens. Shorten the sentence."))
-    scorer.segmenter_info = SegmenterInfo("response", "the whole text", True)
-    with pytest.raises(SentrmError, match=r"Response A: the response has 999 tokens\. Shorten the response\."):
-        score_texts(scorer, "p", "a", "b")
+        raise AssertionError("scored")
 
 
 def test_building_the_app_scores_nothing():
     examples = read_examples(ROOT / "assets/examples.jsonl")
 
     async def build():  # where no event loop runs, gradio opens some and leaves them open
-        return build_app(FixedScorer(AssertionError("scored")), examples)
+        with gr.Blocks() as app:
+            inspect_page(Inspector(FixedScorer()), examples)
+        return app
 
-    app = asyncio.run(build())
-    assert app.title == "sentrm"
-    assert not app.analytics_enabled
+    assert asyncio.run(build()).fns
 
 
 def test_the_look_names_no_other_host():
     options = launch_options()
     assert options["theme"]._stylesheets == []
-    assert "//" not in re.sub(r"/\*.*?\*/", "", options["head"], flags=re.DOTALL)
-    for file in (ROOT / "sentrm/ui").glob("heatmap.*"):
+    assert "://" not in options["head"]
+    for file in (*(ROOT / "sentrm").glob("heatmap.*"), *(ROOT / "sentrm/ui").glob("*.js")):
         assert "http" not in file.read_text(encoding="utf-8").replace("colorbrewer2.org", "")
 
 

@@ -12,7 +12,7 @@ from itertools import pairwise
 from typing import Any
 
 from sentrm.results import ScoredPair, ScoredResponse
-from sentrm.ui.words import MINUS
+from sentrm.words import MINUS
 
 CHOSEN, REJECTED = "#4393c3", "#d6604d"  # the ends of the heatmap's ramp
 MAIN, QUIET = "#4a78e8", "#7b8494"  # 3:1 on the light and on the dark page

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from sentrm.ui.words import counted, plain, signed, visible
+from sentrm.words import counted, plain, signed, visible
 
 from .charts import spread
 from .measures import Estimate

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from sentrm.heatmap import even_share
 from sentrm.results import ScoredPair
 
 from .metrics import expected_calibration_error, reliability
@@ -86,8 +87,6 @@ def weights_by_position(scored: Sequence[ScoredPair]) -> list[dict[str, Any]]:
 
     Positions are boundary 0, the prompt's; 1, 2, … of the sentences before the last, late ones together; the last.
     """
-    from sentrm.ui.heatmap import even_share  # gradio comes with it, and only the end of a run needs it
-
     by_position: dict[int, list[float]] = {}
     for response in (r for pair in scored for r in (pair.a, pair.b) if r.spans):
         even = even_share(response)

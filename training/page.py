@@ -13,7 +13,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from sentrm.ui.words import visible
+from sentrm.colours import DARK, LIGHT
+from sentrm.heatmap import INK_ON_COLOUR
+from sentrm.words import visible
 
 
 def page(title: str, kind: str, line: str, parts: Sequence[str], data: dict[str, Any]) -> str:
@@ -26,10 +28,7 @@ def page(title: str, kind: str, line: str, parts: Sequence[str], data: dict[str,
         parts: HTML of the sections.
         data: JSON that the page carries; its "charts" are drawn in the elements of `chart_box`.
     """
-    from plotly.offline import get_plotlyjs  # as the app's colours: only who writes a page needs them
-
-    from sentrm.ui.heatmap import INK_ON_COLOUR
-    from sentrm.ui.look import DARK, LIGHT
+    from plotly.offline import get_plotlyjs  # only who writes a page needs it
 
     light, dark = (" ".join(f"--{name.replace('_', '-')}: {c};" for name, c in vars(m).items()) for m in (LIGHT, DARK))
     style = Path(__file__).with_name("report.css").read_text(encoding="utf-8")

@@ -12,8 +12,9 @@ from importlib.metadata import version
 from platform import python_version
 from typing import Any
 
+from sentrm.heatmap import FULL_BAR, PALETTES, Scale, even_share
 from sentrm.results import Prompt, ScoredPair, ScoredResponse
-from sentrm.ui.words import counted, signed, unit_of, weight_of
+from sentrm.words import counted, signed, unit_of, weight_of
 
 from .charts import (
     POINTS,
@@ -210,8 +211,6 @@ def _rho(number: float | None) -> str:
 
 
 def _most_wrong(metrics: dict[str, Any], scored: Sequence[ScoredPair], unit: str) -> list[str]:
-    from sentrm.ui.heatmap import FULL_BAR, PALETTES, Scale, even_share
-
     pairs, wrong = most_wrong(scored), sum(pair.margin <= 0 for pair in scored)
     if not pairs:
         return ["<h2>Most wrong pairs</h2>", '<p class="sub">No held-out pair has its rejected response ahead.</p>']

@@ -33,7 +33,7 @@ import yaml
 from transformers.trainer_utils import get_last_checkpoint
 
 from sentrm.errors import SentrmError
-from sentrm.ui.words import counted
+from sentrm.words import counted
 
 from .config import parse
 from .storage import written_aside

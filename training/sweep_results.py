@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 from scipy.stats import t as student
 
-from sentrm.ui.words import counted, signed
+from sentrm.words import counted, signed
 
 from .watch import show
 

@@ -28,11 +28,12 @@ from transformers import (
 from transformers.integrations import TensorBoardCallback, TrackioCallback, WandbCallback
 
 from sentrm.errors import SentrmError
+from sentrm.heatmap import INK_ON_COLOUR, PALETTES, Scale
 from sentrm.modeling import SentenceRewardModel
 from sentrm.preferences import PreferencePair
 from sentrm.results import ScoredPair
 from sentrm.scoring import Scorer
-from sentrm.ui.words import counted, plain, signed, unit_of, visible
+from sentrm.words import counted, plain, signed, unit_of, visible
 
 from .identity import rows_per_step
 
@@ -235,8 +236,6 @@ def sample_table(scored: Sequence[ScoredPair], step: int, pairs: Sequence[Prefer
     """One row a sentence, its reward coloured around the median of all rewards in the table; of a baseline's tokens
     or segments running text, each coloured. `pairs` are those that were scored, and say which response is preferred:
     nothing is right about a tie."""
-    from sentrm.ui.heatmap import INK_ON_COLOUR, PALETTES, Scale  # gradio comes with it
-
     rewards = sorted(r for pair in scored for side in (pair.a, pair.b) for r in side.rewards[1:])
     median = rewards[len(rewards) // 2] if rewards else 0.0
     scale = Scale.around(median, rewards)

@@ -11,7 +11,7 @@ from typing import Any
 
 from sentrm.errors import PreferenceDataError
 from sentrm.readers import READERS
-from sentrm.ui.words import counted
+from sentrm.words import counted
 
 from .task import Options, records
 
