@@ -82,16 +82,18 @@ def open_page(browser: Browser, app_url: str) -> Iterator[Callable[..., Page]]:
     """Opens the app and waits for the first result; a console error or a request to another host fails the test."""
     pages, trouble = [], []
 
-    def opened(width: int = 1280, height: int = 900, **options: object) -> Page:
+    def opened(width: int = 1280, height: int = 900, path: str = "", **options: object) -> Page:
         page = browser.new_page(viewport={"width": width, "height": height}, **options)
         pages.append(page)
         page.on("console", lambda message: trouble.append(message.text) if message.type == "error" else None)
         page.on("pageerror", lambda error: trouble.append(str(error)))
         page.on("request", lambda r: None if r.url.startswith((app_url, "data:", "blob:")) else trouble.append(r.url))
         page.on("dialog", lambda dialog: (trouble.append(f"dialog {dialog.message}"), dialog.dismiss()))
-        page.goto(app_url)
-        page.wait_for_selector(".pair-heatmap .card")
-        page.wait_for_selector("#plot-b .js-plotly-plot .bars")
+        page.goto(f"{app_url}/{path}")
+        page.wait_for_selector("#score")
+        if not path:
+            page.wait_for_selector(".pair-heatmap .card")
+            page.wait_for_selector("#plot-margin .js-plotly-plot .bars")
         return page
 
     yield opened

@@ -100,9 +100,12 @@ def test_keys_walk_through_a_response_and_pin(open_page, scorer):
     page.keyboard.press("ArrowDown")
     page.keyboard.press("ArrowRight")
     focused = page.locator(".s:focus")
-    label = focused.get_attribute("aria-label")
-    assert label.startswith("Sentence 3 of 3, reward ")
-    assert label.endswith("Wait.")
+    reward, weight, contribution = pair.a.rewards[3], pair.a.weights[3], pair.a.contributions[3]
+    said = (
+        f"Sentence 3 of 3, reward {reward:+.2f}, attention {100 * weight:.0f} percent, contribution {contribution:+.2f}"
+    )
+    expect(focused).to_have_attribute("aria-label", said)
+    expect(page.locator(f"[id='{focused.get_attribute('aria-describedby')}']")).to_have_text("Wait.")
     seen = detail(page)
     assert seen["A · sentence 3 of 3"] == "Wait."
     assert number(seen["reward"]) == pytest.approx(pair.a.rewards[3], abs=0.00051)
@@ -153,7 +156,7 @@ def test_markup_in_the_fields_stays_text(open_page):
     assert "".join(page.locator(".card").first.locator(".t").all_text_contents()).replace(" ", "") == MARKUP.replace(
         " ", ""
     )
-    page.get_by_role("tab", name="View as table").click()
+    page.get_by_role("tab", name="Table", exact=True).click()
     expect(page.locator("#table")).to_contain_text("onerror")
     page.wait_for_timeout(300)
     assert page.title() == "sentrm"
@@ -229,7 +232,7 @@ def test_every_width_and_mode_fits_and_is_readable(open_page, scheme, width):
         assert page.evaluate("document.documentElement.scrollWidth") == width
     background = page.evaluate("getComputedStyle(document.body).backgroundColor")
     assert (background == "rgb(255, 255, 255)") == (scheme == "light")
-    chart_text = page.locator("#plot-a .xtick text").first.evaluate("node => getComputedStyle(node).fill")
+    chart_text = page.locator("#plot-margin .xtick text").first.evaluate("node => getComputedStyle(node).fill")
     assert chart_text == page.evaluate("getComputedStyle(document.body).color")
 
 
@@ -252,6 +255,45 @@ def test_five_hundred_sentences_a_side_are_drawn_quickly(open_page, scorer):
     )
     print(f"1,000 sentences: built in {built:.0f} ms, laid out anew and painted in {painted:.0f} ms")
     assert built < 300
+
+
+def test_words_that_differ_are_underlined_until_switched_off(open_page):
+    page = open_page()
+    fill_and_score(page, "Eggs?", "Boil it for nine minutes.", "Boil it for ten minutes. Good luck.")
+    assert page.locator(".diff").all_text_contents() == ["nine", "ten"]
+    assert page.locator(".s.only .t").all_text_contents() == ["Good luck."]
+    line = "node => getComputedStyle(node).textDecorationLine"
+    assert page.locator(".diff").first.evaluate(line) == "underline"
+    page.click("button[data-diff]")
+    assert page.locator(".diff").first.evaluate(line) == "none"
+
+
+def test_another_segmenter_is_marked_and_can_be_undone(open_page):
+    page = open_page()
+    fill_and_score(page, "Eggs?", "Boil it. Wait.", "No.")
+    page.get_by_role("tab", name="Segmentation").click()
+    page.click("#segmenter input")
+    page.get_by_role("option", name="tokens").click()
+    expect(page.locator(".notices")).to_contain_text("cut by tokens, which is not the segmenter")
+    expect(page.locator("#segmentation")).to_contain_text("token")
+    page.click(".history button[data-op=undo]")
+    expect(page.locator(".s[data-side='0'] .t")).to_have_text(["Boil it.", "Wait."])
+    expect(page.locator("#segmenter input")).to_have_value("rules:en (the model's own)")
+
+
+def test_the_smallest_flip_is_found_and_can_be_tried(open_page, scorer):
+    page = open_page()
+    a, b = "Boil it. Wait a while. Then peel it. Good luck.", "I would not know. Ask a cook. Sorry."
+    fill_and_score(page, "Eggs?", a, b)
+    before = scored(scorer, "Eggs?", a, b).probability > 0.5
+    page.get_by_role("tab", name="Influence").click()
+    expect(page.locator("#plot-influence .js-plotly-plot .point")).not_to_have_count(0)
+    page.click("#flip")
+    expect(page.locator("#flip-line")).to_contain_text("exact: no fewer do")
+    page.click("#remove")
+    expect(page.locator(".history button[data-op=undo]")).to_be_enabled()
+    after = [page.input_value(f"{field} textarea") for field in ("#a", "#b")]
+    assert (scored(scorer, "Eggs?", *after).probability > 0.5) != before
 
 
 # Baselines: the same page, at the granularity that the checkpoint has
