@@ -37,7 +37,7 @@ from sentrm.rescoring import Rescorer
 from sentrm.scoring import Scorer
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, ConsoleMessage, Page
+    from playwright.sync_api import Browser, ConsoleMessage, Page, Playwright
 
 ROOT = Path(__file__).parent.parent
 GOALS = {"click": 300, "surgery": 150, "late": 3}  # milliseconds at the 95th percentile; times
@@ -63,12 +63,12 @@ PRESS = """(op) => window.clock(() => document.querySelector(`.detail button[dat
 
 
 @contextmanager
-def serving(model: str) -> Iterator[str]:
+def serving(model: str | Path) -> Iterator[str]:
     """Where a fresh `python app.py` serves."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    command = [sys.executable, "app.py", "--model", model, "--port", str(port)]
+    command = [sys.executable, "app.py", "--model", str(model), "--port", str(port)]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
         assert process.stdout is not None
         said: list[str] = []
@@ -77,12 +77,18 @@ def serving(model: str) -> Iterator[str]:
             if "Serving" in line:
                 break
         else:
-            sys.exit(f"the app did not start:\n{''.join(said)}")
+            raise RuntimeError(f"the app did not start:\n{''.join(said)}")
         try:
             yield f"http://127.0.0.1:{port}"
         finally:
             process.terminate()
             process.stdout.read()
+
+
+def browser_path(playwright: Playwright) -> str | None:
+    """An installed Chromium, else Playwright's own; None if there is neither."""
+    found = next(filter(None, map(shutil.which, BROWSERS)), None) or playwright.chromium.executable_path
+    return found if Path(found).exists() else None
 
 
 def visit(browser: Browser, url: str, users: int = 1) -> list[Page]:
@@ -220,8 +226,8 @@ def main() -> None:
 
     starts, number = (1, 12) if args.quick else (3, 100)
     with sync_playwright() as playwright:
-        found = next(filter(None, map(shutil.which, BROWSERS)), None) or playwright.chromium.executable_path
-        if not Path(found).exists():
+        found = browser_path(playwright)
+        if found is None:
             sys.exit("no browser found; install one with: python -m playwright install --with-deps chromium")
         browser = playwright.chromium.launch(executable_path=found, args=["--no-sandbox", "--disable-gpu"])
         paints = []

@@ -21,6 +21,7 @@ from ..links import LinkError, encode_pair
 from ..results import Prompt, ScoredResponse
 from ..words import counted, plain, signed
 from .api import QUEUE
+from .fields import prompt_field
 from .heatmap import PairHeatmap
 from .inspect import Example
 from .stop import END_JS, START_JS, Stop
@@ -85,7 +86,7 @@ def best_of_n_page(inspector: Inspector, examples: Sequence[Example] = ()) -> No
     gr.HTML('<div class="page-head"><h1>Best of N</h1></div>', apply_default_css=False)
     scored = gr.State(None)  # prompt and responses as ranked, the best first
     shown = gr.State(FEWEST)  # fields in use
-    prompt = gr.Textbox(label="Prompt", lines=2, max_lines=6, elem_id="prompt", placeholder="What was asked")
+    prompt = prompt_field()
     rows, fields, removers = [], [], []
     for i in range(MOST):
         with gr.Row(elem_classes="candidate", visible=i < FEWEST) as row:

@@ -27,6 +27,7 @@ from ..results import ScoredPair
 from ..words import MINUS, signed
 from .api import QUEUE
 from .best_of_n import ON_LOAD_JS
+from .fields import pair_fields
 from .heatmap import PairHeatmap
 from .inspect import Example
 from .stop import END_JS, START_JS, Stop
@@ -99,10 +100,7 @@ def compare_page(catalogue: Catalogue, inspector: Inspector, examples: Sequence[
         first = gr.Dropdown(names, value=names[0], label="Model 1", elem_id="model-1", **offered)
         second = gr.Dropdown(names, value=names[min(1, len(names) - 1)], label="Model 2", elem_id="model-2", **offered)
     gr.HTML(f'<p class="section-note">{where}</p>', apply_default_css=False)
-    prompt = gr.Textbox(label="Prompt", lines=2, max_lines=6, elem_id="prompt", placeholder="What was asked")
-    with gr.Row(elem_classes="responses"):
-        a = gr.Textbox(label="Response A", lines=5, max_lines=9, elem_id="a", placeholder="One response")
-        b = gr.Textbox(label="Response B", lines=5, max_lines=9, elem_id="b", placeholder="The other response")
+    fields = pair_fields()
     with gr.Row(elem_classes="score-row"):
         button = gr.Button("Compare", variant="primary", elem_id="score")
         stop = gr.Button("Stop", elem_id="stop")
@@ -145,11 +143,11 @@ def compare_page(catalogue: Catalogue, inspector: Inspector, examples: Sequence[
     quick: dict[str, Any] = {"queue": False, "show_progress": "hidden"}
     outputs = [message, results, agreement, *heatmaps, difference]
     button.click(None, js=START_JS)
-    button.click(compared, [first, second, prompt, a, b], outputs, **run).then(None, js=END_JS)
+    button.click(compared, [first, second, *fields], outputs, **run).then(None, js=END_JS)
     stop.click(stopping.press, queue=False)
     page = Context.root_block
     assert page is not None  # gradio itself asks for one before
     page.load(None, js=ON_LOAD_JS)
     if examples:
         example = examples[0]
-        page.load(lambda: [example.prompt, example.a, example.b], None, [prompt, a, b], **quick)
+        page.load(lambda: [example.prompt, example.a, example.b], None, fields, **quick)

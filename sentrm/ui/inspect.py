@@ -32,6 +32,7 @@ from ..words import signed, unit_of
 from . import play
 from .carry import Carry, carry_value
 from .chart_words import health_line
+from .fields import pair_fields
 from .heatmap import PairHeatmap
 from .play import Desk
 from .stop import END_JS, START_JS, Stop
@@ -171,10 +172,8 @@ def inspect_page(inspector: Inspector, examples: Sequence[Example] = ()) -> None
             elem_id="example",
         )
         story = line(elem_id="story")
-    prompt = gr.Textbox(label="Prompt", lines=2, max_lines=6, elem_id="prompt", placeholder="What was asked")
-    with gr.Row(elem_classes="responses"):
-        a = gr.Textbox(label="Response A", lines=5, max_lines=9, elem_id="a", placeholder="One response")
-        b = gr.Textbox(label="Response B", lines=5, max_lines=9, elem_id="b", placeholder="The other response")
+    fields = pair_fields()
+    _, a, b = fields
     with gr.Row(elem_classes="score-row"):
         button = gr.Button("Score", variant="primary", elem_id="score")
         stop = gr.Button("Stop", elem_id="stop")
@@ -185,7 +184,6 @@ def inspect_page(inspector: Inspector, examples: Sequence[Example] = ()) -> None
         gr.HTML("<h2>Carry away</h2>", apply_default_css=False)
         carry = Carry(elem_id="carry")
     gr.HTML(how_to_read(model, segmenter), elem_classes="how", apply_default_css=False)
-    fields = [prompt, a, b]
     stopping = Stop()
 
     def show(texts: Sequence[str | None], request: gr.Request) -> dict[Any, Any]:

@@ -5,25 +5,21 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import socket
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, closing, contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
-ROOT = Path(__file__).parents[2]
-NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+from benchmarks.app import browser_path, serving
 
 
 @pytest.fixture(scope="module")  # not longer: while Playwright runs, its event loop is the thread's
 def browser() -> Iterator[Browser]:
     with sync_playwright() as playwright:
-        found = next(filter(None, map(shutil.which, NAMES)), None) or playwright.chromium.executable_path
-        if not Path(found).exists():
+        found = browser_path(playwright)
+        if found is None:
             reason = "no browser found; install one with: .venv/bin/python -m playwright install --with-deps chromium"
             (pytest.fail if os.environ.get("CI") else pytest.skip)(reason)
         arguments = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
@@ -41,29 +37,6 @@ def long_model_dir(model_dir: Path, tmp_path_factory: pytest.TempPathFactory) ->
     config["max_length"] = config["backbone_config"]["max_position_embeddings"] = 8192
     (folder / "config.json").write_text(json.dumps(config))
     return folder
-
-
-@contextmanager
-def serving(model: Path) -> Iterator[str]:
-    """Where `python app.py --model <model>` serves."""
-    with closing(socket.socket()) as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    command = [sys.executable, "app.py", "--model", str(model), "--port", str(port)]
-    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
-        assert process.stdout is not None
-        said = ""
-        for line in process.stdout:
-            said += line
-            if "Serving" in line:
-                break
-        else:
-            pytest.fail(f"the app did not start:\n{said}")
-        try:
-            yield f"http://127.0.0.1:{port}"
-        finally:
-            process.terminate()
-            process.stdout.read()
 
 
 @pytest.fixture(scope="session")
