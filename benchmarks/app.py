@@ -6,6 +6,7 @@
 - Click: from Score to the painted heatmap, for pairs nobody asked for before (the bundled examples under new prompts).
 - Surgery: from the reader's edit, duplication or drop of one of 20 sentences to the repainted heatmap, all over the
   response. Click and surgery end in the frame after the one in which the heatmap was drawn, and include the network.
+  Between two the reader looks for 0.2 to 1.2 s, drawn at random: some come while the charts below are being drawn.
 - Late edit: `Rescorer` against its peer, `Scorer` from scratch, in one process, a text edited in its last third; both
   see each text for the first time and who goes first alternates. The ratio is the median over the edits.
 - Users: 20 browser contexts press Score in one moment, each with a text of its own. Errors are users who see no result,
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parent.parent
 GOALS = {"click": 300, "surgery": 150, "late": 3}  # milliseconds at the 95th percentile; times
 USERS = 20
+LOOKS = (200, 1200)  # milliseconds a reader looks at a result: charts and checks are drawn meanwhile, or are not
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 FIELDS = ("#prompt", "#a", "#b")
 
@@ -121,6 +123,7 @@ def check(page: Page, a: str, b: str) -> None:
 
 
 def clicks(page: Page, count: int) -> list[float]:
+    pauses = np.random.default_rng(0)
     lines = (ROOT / "assets" / "examples.jsonl").read_text(encoding="utf-8").splitlines()
     examples = itertools.cycle(map(json.loads, lines))
     times = []
@@ -128,11 +131,12 @@ def clicks(page: Page, count: int) -> list[float]:
         fill(page, f"{one['prompt']} ({number})", one["a"], one["b"])
         times.append(page.evaluate(SCORE))
         check(page, one["a"], one["b"])
-        page.wait_for_timeout(300)  # the reader looks at it; what is drawn below follows
+        page.wait_for_timeout(pauses.uniform(*LOOKS))
     return times
 
 
 def surgery(page: Page, count: int) -> list[float]:
+    pauses = np.random.default_rng(1)
     pieces = [f"Step {i} says that you should move the eggs with a spoon. " for i in range(20)]
     other = "Boil them for nine minutes and peel them."
     fill(page, "How do I boil an egg?", "".join(pieces), other)
@@ -155,7 +159,7 @@ def surgery(page: Page, count: int) -> list[float]:
             pieces[index : index + (op == "drop")] = [pieces[index]] if op == "duplicate" else []
             times.append(page.evaluate(PRESS, op))
         check(page, "".join(pieces), other)
-        page.wait_for_timeout(300)
+        page.wait_for_timeout(pauses.uniform(*LOOKS))
     return times
 
 
@@ -217,7 +221,7 @@ def late_edits(model: str, rounds: int) -> tuple[float, float, float]:
 
 def main() -> None:
     flags = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    flags.add_argument("--quick", action="store_true", help="fewer of each: under 50 s on two cores")
+    flags.add_argument("--quick", action="store_true", help="fewer of each: two minutes on two cores")
     flags.add_argument("--model", default=str(ROOT / "assets" / "demo-model"), help="folder of the model (%(default)s)")
     args = flags.parse_args()
     if find_spec("playwright") is None:

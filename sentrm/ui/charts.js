@@ -3,7 +3,9 @@
 // what others send. gr.Plot makes a new graph node for every value, so new ones are looked for.
 (() => {
   const OTHERS = -1; // the point of the sentences that share a bar
+  const PAUSE = 60; // milliseconds of rest before charts are marked: who moves through the text waits for none
   let chosen = null;
+  let marking = 0;
 
   const graphs = () => [...document.querySelectorAll(".js-plotly-plot")].filter((graph) => graph.data);
   const send = (side, index) =>
@@ -57,8 +59,9 @@
 
   document.addEventListener("sentence", ({ detail }) => {
     chosen = detail.index === null ? null : detail;
-    graphs().forEach(mark);
     say();
+    clearTimeout(marking);
+    marking = setTimeout(() => graphs().forEach(mark), PAUSE);
   });
   new MutationObserver(() => graphs().forEach(tie)).observe(document, { subtree: true, childList: true });
 })();
