@@ -7,7 +7,6 @@ against what the score loses without it.
 from __future__ import annotations
 
 import math
-from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -27,20 +26,30 @@ class AttentionHealth:
     at: int  # boundary of the largest weight: 0 is the prompt, i is sentence i counted from 1
 
 
+def shares(response: ScoredResponse) -> tuple[float, ...]:
+    """`|a_i| / Σ |a_i|` of the boundaries that take part: 0..N, or 1..N where the prompt's weight is 0; none where all
+    weights are."""
+    sizes = [abs(a) for a in response.weights[response.weights[0] == 0 :]]
+    whole = math.fsum(sizes)
+    return tuple(size / whole for size in sizes) if whole else ()
+
+
+def entropy(parts: Sequence[float]) -> float:
+    """Of shares that add up to 1, in nats."""
+    return -math.fsum(p * math.log(p) for p in parts if p > 0)
+
+
 def attention_health(response: ScoredResponse) -> AttentionHealth | None:
-    """The spread of `|a_i| / Σ |a_i|` over the boundaries 0..N; H is its entropy in nats.
+    """How the `shares` of the weight are spread; H is their entropy.
 
     None where there is no attention: the aggregator's weights are fixed, or all of them are zero.
     exp(H) as an effective number: Hill, Ecology 54 (1973), order 1.
     """
-    sizes = [abs(a) for a in response.weights]
-    whole = math.fsum(sizes)
-    if response.model.aggregator in FIXED_WEIGHTS or whole == 0:
+    taken = shares(response)
+    if response.model.aggregator in FIXED_WEIGHTS or not taken:
         return None
-    shares = [size / whole for size in sizes]
-    entropy = -math.fsum(p * math.log(p) for p in shares if p > 0)
-    largest = max(shares)
-    return AttentionHealth(math.exp(entropy), len(shares) - (response.weights[0] == 0), largest, shares.index(largest))
+    at = taken.index(max(taken)) + len(response.weights) - len(taken)
+    return AttentionHealth(math.exp(entropy(taken)), len(taken), max(taken), at)
 
 
 def deciding_sentence(response: ScoredResponse) -> int | None:
@@ -83,8 +92,10 @@ def partings(response: ScoredResponse, left_out: Sequence[float]) -> tuple[Parti
         raise ValueError(
             f"got {len(left_out)} leave-one-out values for {len(contributions)} sentences. Give one a sentence."
         )
+    from scipy.stats import rankdata  # here: it takes half a second, and the app starts without it
+
     found = []
-    ranks, ranks_left_out = _ranks(contributions), _ranks(left_out)
+    ranks, ranks_left_out = (rankdata([-abs(n) for n in numbers]).tolist() for numbers in (contributions, left_out))
     least = [NEGLIGIBLE * max(map(abs, numbers), default=0.0) for numbers in (contributions, left_out)]
     for i, (c, d) in enumerate(zip(contributions, left_out, strict=True)):
         other_sign = c * d < 0 and abs(c) > least[0] and abs(d) > least[1]
@@ -92,9 +103,3 @@ def partings(response: ScoredResponse, left_out: Sequence[float]) -> tuple[Parti
         if other_sign or apart:
             found.append(Parting(i, other_sign, ranks[i], ranks_left_out[i]))
     return tuple(sorted(found, key=lambda p: -abs(contributions[p.sentence] - left_out[p.sentence])))
-
-
-def _ranks(numbers: Sequence[float]) -> list[float]:
-    """Ranks by size, the largest first from 1; ties share the mean of theirs."""
-    ordered = sorted(-abs(number) for number in numbers)
-    return [(bisect_left(ordered, -abs(n)) + 1 + bisect_right(ordered, -abs(n))) / 2 for n in numbers]

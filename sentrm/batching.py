@@ -11,12 +11,13 @@ A group is a list of sequences whose tokens begin with the same prompt: a pair's
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import MethodType
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from transformers import PreTrainedModel
 
 from .attention import SEGMENTWISE
 from .modeling import SentenceRewardModel
@@ -143,12 +144,24 @@ def use(model: SentenceRewardModel, strategy: str) -> None:
         model.backbone.set_attn_implementation(chosen)
 
 
+def windows(settings: Mapping[str, Any]) -> list[int]:
+    """Tokens that the attention of a backbone of these settings reaches back, wherever it is said to be limited."""
+    return [
+        value for name, value in settings.items() if isinstance(value, int) and ("window" in name or "chunk" in name)
+    ]
+
+
+def rounding(model: PreTrainedModel) -> float:
+    """By what share of the largest value two ways to read the same may differ."""
+    return 1e-4 if model.dtype == torch.float32 else 0.02
+
+
 def usable(
     model: SentenceRewardModel,
     strategy: str,
     max_length: int,
     wrapped: nn.Module | None = None,
-    rounding: float | None = None,
+    allowed: float | None = None,
 ) -> str:
     """The strategy, in use, if it gives this model the same values as padded rows do; else "padded", said in the log.
 
@@ -160,12 +173,11 @@ def usable(
         strategy: one of `STRATEGIES`.
         max_length: most tokens of a sequence.
         wrapped: the same model as it has to be called where its weights are sharded.
-        rounding: difference allowed, as a share of the largest value; by the model's dtype if not given.
+        allowed: difference, as a share of the largest value; by the model's dtype if not given.
     """
     if strategy != "padded":
-        allowed = rounding or (1e-4 if model.dtype == torch.float32 else 0.02)
         forward = wrapped or MethodType(type(model).forward, model)  # without the autocast that accelerate puts around
-        reason = _difference(model, forward, strategy, max_length, allowed)
+        reason = _difference(model, forward, strategy, max_length, allowed or rounding(model))
         if reason is None:
             use(model, strategy)
             return strategy
@@ -184,13 +196,11 @@ def _difference(
 ) -> str | None:
     """Read two made-up groups both ways; why they are not the same, or None."""
     settings = model.config.backbone_config.to_dict()  # type: ignore[union-attr]
-    windows = [
-        value for name, value in settings.items() if isinstance(value, int) and ("window" in name or "chunk" in name)
-    ]
-    reach = f", it has an attention window of {max(windows)} tokens" if any(windows) else ""
-    if allowed > 1e-3 and any(0 < window < max_length for window in windows):
+    seen = windows(settings)
+    reach = f", it has an attention window of {max(seen)} tokens" if any(seen) else ""
+    if allowed > 1e-3 and any(0 < window < max_length for window in seen):
         return reach.removeprefix(", ")
-    length = min(max_length, max(windows, default=0) + 48)
+    length = min(max_length, max(seen, default=0) + 48)
     random = torch.Generator().manual_seed(0)
     tokens = torch.randint(10, settings["vocab_size"], (2 * length,), generator=random).tolist()
     half = (length - length // 2) // 2

@@ -11,22 +11,22 @@ from threading import Lock
 import psutil
 import torch
 from huggingface_hub import get_safetensors_metadata
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError, NotASafetensorsRepoError
+from huggingface_hub.errors import HFValidationError, HTTPError, NotASafetensorsRepoError
 from huggingface_hub.utils import validate_repo_id
 from safetensors import SafetensorError, safe_open
-from transformers.utils import CONFIG_NAME
+from transformers.utils import CONFIG_NAME, cached_file
 
 from .errors import ModelLoadError
 from .loading import DTYPES, read_device, read_scorable
 from .scoring import Scorer
 
-KEPT = 2  # models in memory: what a comparison shows
+KEPT = 2  # models in memory: the first, which the app's pages hold anyway, and the other one of a comparison
 _HEADROOM = 1.2  # memory a model takes while it reads, as a multiple of its weights
 _WIDTHS = {"F64": 8, "F32": 4, "BF16": 2, "F16": 2}  # bytes of one weight, by safetensors' name of its dtype
 
 
 class Catalogue:
-    """Names of models, and the scorers of those opened last.
+    """Names of models, and the scorers of two: of the first, once opened, and of the one opened last.
 
     Args:
         folders: each a checkpoint, or a folder of checkpoints.
@@ -54,8 +54,8 @@ class Catalogue:
         self._places: dict[str, str] = {}  # by name: folder, or the hub id of the bundled one
         for place in (str(bundled), *(str(found) for folder in folders for found in _checkpoints(Path(folder)))):
             name = Path(place).resolve().name if Path(place).is_dir() else place
-            if place not in self._places.values():  # two folders of one name go by their whole path
-                self._places[place if name in self._places else name] = place
+            if _resolved(place) not in map(_resolved, self._places.values()):
+                self._places[place if name in self._places else name] = place  # two of one name: by the whole path
         self._open: OrderedDict[str, Scorer] = OrderedDict()  # least recently asked for first
         self._lock = Lock()
 
@@ -69,14 +69,15 @@ class Catalogue:
 
         Raises:
             ModelLoadError: for any other name, before loading for what is no reward model or does not fit into free
-                memory, and for what does not load. What is open stays so, but for the one least recently asked for.
+                memory, and for what does not load. What is open stays so, but for the one least recently asked for
+                that is not the first of `names`.
         """
         with self._lock:
             if name not in self._open:
                 place = self._place(name)
                 read_scorable(place)
                 while len(self._open) >= KEPT:  # its memory may be needed
-                    self._open.popitem(last=False)
+                    del self._open[next(one for one in self._open if one != self.names[0])]
                 self._check_memory(place)
                 self._open[name] = Scorer.from_pretrained(
                     place, segmenter=self.segmenter, device=self.device, dtype=self.dtype, max_length=self.max_length
@@ -118,6 +119,11 @@ class Catalogue:
                 )
 
 
+def _resolved(place: str) -> str:
+    """One spelling of a folder; a hub id as it is."""
+    return str(Path(place).resolve()) if Path(place).is_dir() else place
+
+
 def _checkpoints(folder: Path) -> Sequence[Path]:
     """The folder itself if it is a checkpoint, else those of its folders that are, by name."""
     if (folder / CONFIG_NAME).is_file():
@@ -132,17 +138,19 @@ def _checkpoints(folder: Path) -> Sequence[Path]:
 
 
 def _weights(place: str) -> list[tuple[int, int]]:
-    """(weights, bytes of one as saved), read from the headers of the safetensors files alone."""
+    """(weights, bytes of one as saved), read from the headers of the safetensors files alone: those of the folder, or
+    of a hub id those that were downloaded before, else those on the hub."""
     tensors: list[tuple[int, int]] = []
     try:
-        if not Path(place).is_dir():
+        files = list(Path(str(cached_file(place, CONFIG_NAME))).parent.glob("*.safetensors"))
+        if not files and not Path(place).is_dir():
             counts = get_safetensors_metadata(place).parameter_count
             return [(count, _WIDTHS.get(kind, 1)) for kind, count in counts.items()]
-        for file in Path(place).glob("*.safetensors"):
+        for file in files:
             with safe_open(file, framework="pt") as header:
                 slices = [header.get_slice(name) for name in header.keys()]  # noqa: SIM118  (no dict)
                 tensors += [(math.prod(one.get_shape()), _WIDTHS.get(one.get_dtype(), 1)) for one in slices]
-    except (OSError, SafetensorError, HfHubHTTPError, NotASafetensorsRepoError) as error:
+    except (OSError, SafetensorError, HTTPError, NotASafetensorsRepoError) as error:
         raise ModelLoadError(f"the size of {place} cannot be read: {error}") from error
     if not tensors:
         raise ModelLoadError(

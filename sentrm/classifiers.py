@@ -22,10 +22,10 @@ import torch
 from torch import nn
 from transformers import AutoModelForSequenceClassification, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-from .batching import buckets, pad
+from .batching import buckets, pad, rounding
 from .configuration import SentenceRewardConfig
 from .encoding import PLAIN_CHAT_TEMPLATE, Encoded, Encoder
-from .errors import ModelLoadError, SentrmError
+from .errors import SentrmError
 from .loading import load_weights
 from .modeling import SentenceRewardModel, SentenceRewardOutput
 from .results import Prompt
@@ -42,10 +42,8 @@ def load_classifier(
     Raises:
         ModelLoadError: if the weights do not load (only safetensors are), or the head's are not there.
     """
-    classifier, tokenizer, loading = load_weights(AutoModelForSequenceClassification, name_or_path, config, dtype)
-    wrong = {kind: names for kind, names in loading.items() if kind != "unexpected_keys"}  # of another head: not read
-    if wrong:  # transformers would fill in random weights
-        raise ModelLoadError(f"the weights of {name_or_path} are not those of its configuration: {wrong}.")
+    unread = ("unexpected_keys",)  # of another head
+    classifier, tokenizer = load_weights(AutoModelForSequenceClassification, name_or_path, config, dtype, unread)
     if tokenizer.chat_template is None:
         tokenizer.chat_template, form = _template(tokenizer)
         logging.getLogger(__name__).warning(
@@ -129,7 +127,21 @@ class PrefixClassifier(SentenceRewardModel):
 
 
 class ClassifierEncoder(Encoder):
-    """Encodes for a classifier, which reads the last token that is no padding, also where padding ends a turn."""
+    """Encodes for a classifier: a prompt cut on the left still begins with the token that a pooler reads."""
+
+    def _around(
+        self, prompt: Prompt, tools: Sequence[Any], variables: Mapping[str, Any]
+    ) -> tuple[list[int], list[int], int]:
+        before, after, cut = super()._around(prompt, tools, variables)
+        first = self.tokenizer.cls_token_id
+        if cut and first is not None and first != self.tokenizer.bos_token_id:  # which Encoder keeps
+            before = [first, *before[1:]]
+        return before, after, cut
+
+
+class OnePassEncoder(ClassifierEncoder):
+    """Encodes for a classifier read in one pass: a boundary is the last token that is no padding, as padding may end a
+    turn."""
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, config: SentenceRewardConfig, max_length: int | None = None):
         super().__init__(tokenizer, config, max_length)
@@ -148,15 +160,6 @@ class ClassifierEncoder(Encoder):
                 boundary -= 1
             one.boundaries[i] = boundary
         return one
-
-    def _around(
-        self, prompt: Prompt, tools: Sequence[Any], variables: Mapping[str, Any]
-    ) -> tuple[list[int], list[int], int]:
-        before, after, cut = super()._around(prompt, tools, variables)
-        first = self.tokenizer.cls_token_id
-        if cut and first is not None and first != self.tokenizer.bos_token_id:  # which Encoder keeps
-            before = [first, *before[1:]]  # what the pooler reads
-        return before, after, cut
 
 
 def _prefixes(one: Encoded) -> list[tuple[int, ...]]:
@@ -177,8 +180,7 @@ def _is_exact(model: SentenceRewardModel, classifier: PreTrainedModel) -> bool:
     states = model.backbone(input_ids=ids, use_cache=False).last_hidden_state[0]  # (8, H)
     values = model.value_head(states.to(model.value_head.weight.dtype))  # (8, 1)
     own = torch.cat([classifier(input_ids=ids[:, :end]).logits for end in range(1, 9)]).float()  # (8, 1)
-    allowed = 1e-4 if classifier.dtype == torch.float32 else 0.02
-    return bool((values - own).abs().max() <= allowed * own.abs().max())
+    return bool((values - own).abs().max() <= rounding(classifier) * own.abs().max())
 
 
 def _most_tokens(classifier: PreTrainedModel) -> int:

@@ -14,7 +14,6 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
@@ -26,6 +25,7 @@ from transformers import PreTrainedTokenizerBase
 from .configuration import SentenceRewardConfig
 from .errors import EncodingError
 from .results import Message, Prompt, Span
+from .words import SURROGATES
 
 # Stored with a tokenizer that has no chat template of its own.
 PLAIN_CHAT_TEMPLATE = (
@@ -36,7 +36,6 @@ ENCODING_VERSION = (
     1  # of this file's rules: a change that gives other ids or boundaries adds one, and no cache is read again
 )
 _PLACEHOLDER = "[response-goes-here]"
-_SURROGATES = re.compile("[\ud800-\udfff]")
 
 
 class SequenceTooLongError(EncodingError):
@@ -71,7 +70,8 @@ class Encoder:
         # Whether special tokens are split is state of the tokenizer, not of a call: threads would mix them up.
         self.response_tokenizer = copy.deepcopy(tokenizer)
         self.max_length = max_length or config.max_length
-        # A response that is one span has no sentences to drop: it is cut where the model's length ends.
+        # A response that is one span has no sentences to drop: it is cut where the model's length ends. So it is for
+        # the model's own segmenter; a scorer that uses another one says so here.
         self.cuts_responses = config.segmenter["backend"] == "response"
         self.markers: list[int] = []  # ids placed at every boundary: one marker, or none
         if config.boundary == "marker":
@@ -106,7 +106,7 @@ class Encoder:
 
         A prompt of more than half the length is cut on the left, whatever the response, so that both responses to it
         are read after the same tokens; then a sequence that is too long loses whole sentences from the end of the
-        response. Both are counted. The one span of a response-level model is cut, and counts as dropped.
+        response. Both are counted. Where `cuts_responses` the one span of a response is cut, and counts as dropped.
 
         Args:
             prompt: a string (one user message) or chat messages.
@@ -166,7 +166,8 @@ class Encoder:
         costs = [end + len(self.markers) * i for i, end in enumerate(ends, 1)]  # tokens of the first i sentences
         kept = sum(len(prompt_ids) + cost <= room for cost in costs)
         cut_response = 0
-        if spans and not kept and self.cuts_responses and (fits := room - len(prompt_ids) - len(self.markers)) > 0:
+        fits = room - len(prompt_ids) - len(self.markers)
+        if len(spans) == 1 and not kept and self.cuts_responses and fits > 0:
             spans, ends, kept, cut_response = [Span(0, offsets[fits - 1][1])], [fits], 1, 1
         if spans and not kept:
             raise SequenceTooLongError(
@@ -210,7 +211,7 @@ class Encoder:
         return prompt_ids, self._tokenize(after), cut
 
     def _tokenize(self, text: str) -> list[int]:
-        return self.tokenizer(_SURROGATES.sub("\ufffd", text), add_special_tokens=False, verbose=False)["input_ids"]
+        return self.tokenizer(SURROGATES.sub("\ufffd", text), add_special_tokens=False, verbose=False)["input_ids"]
 
     def _sentence_ends(
         self, response: str, spans: Sequence[Span]
@@ -222,7 +223,7 @@ class Encoder:
         are read as plain text.
         """
         encoding = self.response_tokenizer(
-            _SURROGATES.sub("\ufffd", response),
+            SURROGATES.sub("\ufffd", response),
             add_special_tokens=False,
             return_offsets_mapping=True,
             split_special_tokens=True,

@@ -24,3 +24,19 @@ class PreferenceDataError(SentrmError):
 
 class ModelLoadError(SentrmError):
     """A path or name that does not hold a sentence reward model."""
+
+
+class AuditError(SentrmError):
+    """An audit folder that cannot be written, continued or read, or a question it cannot answer."""
+
+
+class ReviewError(SentrmError):
+    """A review log that cannot be opened, read or written, or a verdict that it cannot take."""
+
+
+class StaleVote(ReviewError):
+    """A vote given on a page that did not know the annotator's newest one, `newest`; nothing was written."""
+
+    def __init__(self, message: str, newest: object) -> None:
+        super().__init__(message)
+        self.newest = newest  # a reviews.log.Vote

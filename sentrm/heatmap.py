@@ -14,7 +14,6 @@ Decisions:
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
@@ -22,7 +21,10 @@ from pathlib import Path
 from typing import Any
 
 from .alignment import align, changed_words
+from .attention_health import shares
+from .errors import SentrmError
 from .results import ScoredPair, ScoredResponse, Span
+from .structure import LIST_MARKER, structure
 from .words import MINUS, counted, margin_line, plain, signed, unit_of, verdict, visible, weight_of
 
 # ColorBrewer 2.0 (Cynthia Brewer, colorbrewer2.org), the inner seven of the nine-class diverging ramps, below to above.
@@ -46,8 +48,6 @@ STYLE = f".pair-heatmap {{ --on-colour: {INK_ON_COLOUR}; {_RAMPS} }}\n" + Path(_
 ).read_text(encoding="utf-8")
 
 _MANTISSAS = (1.0, 1.2, 1.6, 2.0, 2.4, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0)
-_FENCE = re.compile(r"^[ \t]*(`{3,}(?=[^`\n]*$)|~{3,})(?:.*?^[ \t]*\1|.*)", re.MULTILINE | re.DOTALL)
-_LIST_MARKER = re.compile(r"(?:[-*+•]|\d{1,3}[.)])\s")
 
 
 @dataclass(frozen=True)
@@ -84,8 +84,8 @@ class Scale:
 
 def even_share(response: ScoredResponse) -> float:
     """The weight each boundary would have if all had the same; a prompt that takes no part has none."""
-    parts = len(response.weights) - (response.weights[0] == 0)
-    return math.fsum(response.weights) / parts if parts else 0.0
+    taken = shares(response)
+    return math.fsum(response.weights) / len(taken) if taken else 0.0
 
 
 def heatmap_value(
@@ -96,7 +96,7 @@ def heatmap_value(
     One response is one side without a name; several by name share one scale. Without a pair the verdict is None.
 
     `notices` are sentences about the input that the page wants shown above the responses; those about what the
-    model did not read are added here.
+    model did not read are added here. Raises SentrmError for no response at all.
     """
     responses: dict[str, ScoredResponse]
     match result:
@@ -106,9 +106,10 @@ def heatmap_value(
             responses = {"": result}
         case _:
             responses = dict(result)
-    first = next(iter(responses.values()))
-    median = first.model.median_reward
-    unit = unit_of(first.segmenter.spec)
+    if not responses:
+        raise SentrmError("there is nothing to show: got no response, expected at least one.")
+    median = next(iter(responses.values())).model.median_reward
+    unit = _unit(responses.values())
     own = all(response.segmenter.own or response.segmenter.spec == "by hand" for response in responses.values())
     centre = median if median is not None and own else 0.0
     scale = Scale.around(centre, [reward for response in responses.values() for reward in response.rewards[1:]])
@@ -136,9 +137,9 @@ def heatmap_value(
             "ticks": list(scale.ticks),
         },
         "compared": differences is not None,  # whether words are marked that the other response has not
-        "notices": [*map(visible, notices), *_notices(responses)],
+        "notices": [*map(visible, notices), *_notices(responses, unit)],
         "sides": [
-            _side(name, response, scale, digits, differences[i] if differences else [()] * len(response.spans))
+            _side(name, response, unit, scale, digits, differences[i] if differences else [()] * len(response.spans))
             for i, (name, response) in enumerate(responses.items())
         ],
     }
@@ -149,9 +150,15 @@ def message_value(message: str) -> dict[str, Any]:
     return {"message": visible(message)}
 
 
-def _notices(responses: dict[str, ScoredResponse]) -> list[str]:
+def _unit(responses: Iterable[ScoredResponse]) -> str:
+    """What one span is called on every side: cuts by hand take the name of the segmenter's beside them."""
+    cut = [one for one in responses if one.segmenter.spec != "by hand"]
+    unit = unit_of(cut[0].segmenter.spec) if cut else "sentence"
+    return "sentence" if unit == "response" and any(len(one.spans) > 1 for one in responses) else unit
+
+
+def _notices(responses: dict[str, ScoredResponse], unit: str) -> list[str]:
     notices = []
-    unit = unit_of(next(iter(responses.values())).segmenter.spec)
     cut = max(response.cut_prompt_tokens for response in responses.values())
     if cut:
         notices.append(
@@ -202,11 +209,12 @@ def _differences(pair: ScoredPair, unit: str) -> tuple[Differences, Differences]
     return sides if any(one is not None for one in sides[0]) else None
 
 
-def _side(name: str, response: ScoredResponse, scale: Scale, digits: int, differences: Differences) -> dict[str, Any]:
+def _side(
+    name: str, response: ScoredResponse, unit: str, scale: Scale, digits: int, differences: Differences
+) -> dict[str, Any]:
     even = even_share(response)
-    unit = unit_of(response.segmenter.spec)
     count = len(response.spans)
-    fences = [match.span() for match in _FENCE.finditer(response.text)]
+    fences = [(start, start + len(response.text[start:end].rstrip())) for start, end in structure(response.text)[1]]
     sentences = []
     for i, (start, end) in enumerate(response.spans, start=1):
         place = "the whole response" if unit == "response" else f"{unit} {i} of {count}"
@@ -291,11 +299,12 @@ def _structure(text: str, start: int, end: int) -> dict[str, Any]:
     at = start + raw.index(core)
     before = text[: at if core else start]
     space = _line_feeds(before[len(before.rstrip()) :])
+    begins = "\n" in space or at == len(space)  # a line
     return {
         "text": visible(core) or "(white space)",
         "gap": min(2, space.count("\n")),
-        "indent": min(24, len(space.rpartition("\n")[2].expandtabs(4))) if "\n" in space or at == len(space) else 0,
-        "item": bool(_LIST_MARKER.match(core)),
+        "indent": min(24, len(space.rpartition("\n")[2].expandtabs(4))) if begins else 0,
+        "item": begins and LIST_MARKER.match(core) is not None,
         "lead": _line_feeds(visible(raw[: raw.index(core)])) if core else "",
         "trail": _line_feeds(visible(raw[raw.index(core) + len(core) :])),
     }

@@ -47,7 +47,9 @@ def shortened(response: ScoredResponse, *sentences: int) -> tuple[Prompt, str, t
     return response.prompt, draft.text, draft.spans
 
 
-def leave_one_out(scorer: Scorer, response: ScoredResponse) -> tuple[float, ...]:
+def leave_one_out(
+    scorer: Scorer, response: ScoredResponse, progress: Callable[[int, int], None] | None = None
+) -> tuple[float, ...]:
     """R − R(without sentence i) of every sentence: above zero where the sentence raises the score.
 
     Without its only sentence a response scores its prompt term. The definition is occlusion, one sentence at a time
@@ -56,6 +58,7 @@ def leave_one_out(scorer: Scorer, response: ScoredResponse) -> tuple[float, ...]
     Args:
         scorer: the one that scored the response.
         response: N sentences, of text: tools and token ids of a pair are not kept in its result.
+        progress: called with (responses scored, responses in all); it cancels by raising.
 
     Returns:
         (N,) logits.
@@ -65,18 +68,19 @@ def leave_one_out(scorer: Scorer, response: ScoredResponse) -> tuple[float, ...]
         EncodingError: if what is left does not fit the model.
     """
     _check_model(scorer, response)
-    without = scorer.score([shortened(response, i) for i in range(len(response.spans))])
+    without = scorer.score([shortened(response, i) for i in range(len(response.spans))], progress=progress)
     return tuple(response.score - one.score for one in without)
 
 
 def smallest_flip(scorer: Scorer, pair: ScoredPair, progress: Callable[[int, int], None] | None = None) -> Flip | None:
     """The fewest sentences, over both responses together, whose deletion turns the preference.
 
-    Turned means strictly: a probability of exactly 0.5 prefers neither. All sentences of a response may go. As
-    R_A − R_B falls apart into one score of each side, subsets are scored side by side, not pair by pair: size by size,
-    in one call a size, all subsets of a side as long as they are at most 924, which they are at every size up to 12
-    sentences; of larger numbers the four that went furthest at the size before, each with one sentence more (beam
-    search). Among flips of the same number the one that goes furthest is taken.
+    Turned means strictly: a probability of exactly 0.5 prefers neither. A response keeps one sentence at least: without
+    text it is no response, and its score says nothing. As R_A − R_B falls apart into one score of each side, subsets
+    are scored side by side, not pair by pair: size by size, in one call a size, all subsets of a side as long as they
+    are at most 924, which they are at every size up to 12 sentences; of larger numbers the four that went furthest at
+    the size before, each with one sentence more (beam search). Among flips of the same number the one that goes
+    furthest is taken.
 
     Args:
         scorer: the one that scored the pair.
@@ -103,7 +107,7 @@ def smallest_flip(scorer: Scorer, pair: ScoredPair, progress: Callable[[int, int
     known = {shortened(one)[1:]: one.score for one in responses}  # one text, one score: ties stay ties
     sizes: list[list[Scores]] = [[{(): one.score}] for one in responses]  # [side][size]
     tried, exact = 0, True
-    for size in range(1, len(pair.a.spans) + len(pair.b.spans) + 1):
+    for size in range(1, sum(max(len(one.spans) - 1, 0) for one in responses) + 1):
         asked = [
             {subset: shortened(one, *subset) for subset in _subsets(len(one.spans), side, sign)}
             for one, side, sign in zip(responses, sizes, signs, strict=True)
@@ -133,14 +137,17 @@ def smallest_flip(scorer: Scorer, pair: ScoredPair, progress: Callable[[int, int
         if direction * (best.probability - 0.5) > 0:
             return best
         exact = exact and all(
-            len(side[size]) == math.comb(len(one.spans), size) for one, side in zip(responses, sizes, strict=True)
+            size >= len(one.spans) or len(side[size]) == math.comb(len(one.spans), size)
+            for one, side in zip(responses, sizes, strict=True)
         )
     return None
 
 
 def _subsets(count: int, sizes: list[Scores], sign: int) -> list[tuple[int, ...]]:
-    """The subsets of `count` sentences to try next, of one sentence more than the last of `sizes`."""
+    """The subsets of `count` sentences to try next, of one sentence more than the last of `sizes`; never all."""
     size = len(sizes)
+    if size >= count:
+        return []
     if math.comb(count, size) <= ENUMERATED:
         return list(combinations(range(count), size))
     beam = _furthest(sizes[-1], sign)[:BEAM]

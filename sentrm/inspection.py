@@ -4,26 +4,24 @@ from __future__ import annotations
 
 import logging
 import random
-import re
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass, replace
-from threading import RLock
+from dataclasses import dataclass
+from threading import Lock, RLock
 from typing import Any, TypeVar
 
 import numpy as np
 
 from . import influence
-from .errors import ScoringError, SentrmError
+from .errors import EncodingError, ScoringError, SentrmError
 from .influence import Flip, shortened
-from .rescoring import Rescorer
-from .results import Prompt, ScoredPair, ScoredResponse, SegmenterInfo, Span
-from .scoring import Item, Scorer
-from .segmentation import SegmenterSpec, load_segmenter
-from .words import counted, unit_of
+from .rescoring import Reader, Rescorer
+from .results import Prompt, ScoredPair, ScoredResponse, Span, is_prompt
+from .scoring import PROMPT_FORMS, Item, Scorer
+from .words import SURROGATES, counted
 
 KEPT = 256  # answers
-RESCORERS = 8  # prompts and sides whose key/value cache is kept
+READERS_SIZE = 2**30  # bytes of the key/value caches kept, beside the two of the last pair
 MOST_RESPONSES = 64  # of one prompt in one call
 
 Progress = Callable[[int, int], None]  # (done, in all); it cancels by raising
@@ -36,7 +34,7 @@ class PromptCheck:
 
     real: float
     empty: float
-    shuffled: float  # its words in another order
+    shuffled: float | None  # its words in another order; None where there is no other
 
 
 @dataclass(frozen=True)
@@ -48,7 +46,8 @@ class LengthCheck:
 
 
 class Inspector:
-    """One model and the answers it gave last, by text. Any number of threads may ask; they wait for each other.
+    """One model and the answers it gave last, by text. Any number of threads may ask; they wait for each other, but for
+    an answer that is there.
 
     Args:
         scorer: the model.
@@ -56,26 +55,16 @@ class Inspector:
 
     def __init__(self, scorer: Scorer):
         self.scorer = scorer
-        self._lock = RLock()
-        self._answers: OrderedDict[Hashable, Any] = OrderedDict()  # the least recently asked for first
-        self._rescorers: OrderedDict[Hashable, Rescorer] = OrderedDict()
+        self._lock = RLock()  # of the model
+        self._answers: OrderedDict[Hashable, tuple[Any]] = OrderedDict()  # the least recently asked for first
+        self._looking = Lock()  # of the answers
+        self._readers: OrderedDict[Hashable, Reader] = OrderedDict()  # by prompt and side, likewise
 
     def cut_by(self, segmenter: str) -> Inspector:
-        """The same model behind the same lock, its text cut by another segmenter, e.g. "rules", "tokens", "response".
-
-        Raises:
-            SegmenterError: if there is no such segmenter, or it cannot be loaded.
-        """
-        scorer, spec = self.scorer, SegmenterSpec.parse(segmenter)
+        """The same model behind the same lock, its text cut by another segmenter. Raises as `Scorer.cut_by`."""
         with self._lock:
-            loaded = load_segmenter(spec, scorer.encoder.tokenizer, scorer.model.device)
-        config = scorer.model.config
-        own = spec == SegmenterSpec.from_dict(config.segmenter)
-        own = own and config.segmenter_revision in (None, loaded.revision)
-        other = Inspector(
-            replace(scorer, segmenter=loaded, segmenter_info=SegmenterInfo(str(spec), loaded.revision, own))
-        )
-        other._lock = self._lock
+            other = Inspector(self.scorer.cut_by(segmenter))
+        other._lock, other._readers = self._lock, self._readers
         return other
 
     def pair(
@@ -99,10 +88,10 @@ class Inspector:
         Raises:
             SentrmError: if a field is empty, a response cannot be encoded, or the model returns no finite numbers.
         """
-        missing = check_input(prompt, a, b)
-        if missing:
-            raise SentrmError(missing)
-        said = _notices("The prompt", _text(prompt)) + _notices("Response A", a) + _notices("Response B", b)
+        asked = _text(prompt)
+        if missing := _missing({"the prompt": asked, "response A": a, "response B": b}):
+            raise SentrmError(f"Nothing was scored: {missing}. A prompt and two responses are needed.")
+        said = _notices("The prompt", asked) + _notices("Response A", a) + _notices("Response B", b)
         prompt = _rewritten(prompt, _clean)
         scored = []
         for side, (text, cuts) in enumerate(((a, cuts_a), (b, cuts_b))):
@@ -127,18 +116,21 @@ class Inspector:
             raise SentrmError(f"Nothing was scored: {missing}. A prompt and every response are needed.")
         prompt = _rewritten(prompt, _clean)
         items: list[Item] = [(prompt, _clean(text)) for text in texts]
+        names = [f"Response {i}" for i in range(1, len(items) + 1)]
 
         def score() -> list[ScoredResponse]:
             try:
-                return self.scorer.score(items, progress=progress)
+                return self.scorer.score(items, names=names, progress=progress)
             except SentrmError as error:
-                raise self._refused(re.sub(r"^item (\d+):", r"Response \1:", str(error))) from error
+                raise SentrmError(f"Nothing was scored. {error}") from error
 
         return list(self._kept(("responses", repr(prompt), *(item[1] for item in items)), score))
 
-    def leave_one_out(self, response: ScoredResponse) -> tuple[float, ...]:
-        """(N,) logits: R − R(without sentence i). Raises as `influence.leave_one_out`."""
-        return self._kept(("leave one out", *_key(response)), lambda: influence.leave_one_out(self.scorer, response))
+    def leave_one_out(self, response: ScoredResponse, progress: Progress | None = None) -> tuple[float, ...]:
+        """(N,) logits: R − R(without sentence i). Arguments and errors as `influence.leave_one_out`."""
+        return self._kept(
+            ("leave one out", *_key(response)), lambda: influence.leave_one_out(self.scorer, response, progress)
+        )
 
     def smallest_flip(self, pair: ScoredPair, progress: Progress | None = None) -> Flip | None:
         """The fewest deletions that turn the preference. Arguments, result and errors as `influence.smallest_flip`."""
@@ -146,18 +138,27 @@ class Inspector:
             ("flip", *_key(pair.a), *_key(pair.b)), lambda: influence.smallest_flip(self.scorer, pair, progress)
         )
 
-    def prompt_check(self, pair: ScoredPair) -> PromptCheck:
+    def prompt_check(self, pair: ScoredPair) -> PromptCheck | None:
         """The pair's margin under its prompt, an empty one, and one of the same words shuffled, always the same way.
 
-        The cuts are kept, and what was not read stays unread. Raises as `Scorer.score`.
+        The cuts are kept, and what was not read stays unread. None where another prompt could not be read with the
+        same sentences: the model read only the end of this one, the sentences do not fit beside the other, or the chat
+        template refuses it. Raises ScoringError for numbers that are not finite.
         """
 
-        def check() -> PromptCheck:
+        def check() -> PromptCheck | None:
+            if pair.a.cut_prompt_tokens or pair.b.cut_prompt_tokens:
+                return None
             prompts = [_rewritten(pair.prompt, change) for change in (lambda text: "", _shuffled)]
             sides = [shortened(response)[1:] for response in (pair.a, pair.b)]
-            scored = self.scorer.score([(prompt, *side) for prompt in prompts for side in sides])
-            empty_a, empty_b, shuffled_a, shuffled_b = (one.score for one in scored)
-            return PromptCheck(pair.margin, empty_a - empty_b, shuffled_a - shuffled_b)
+            try:
+                scored = self.scorer.score([(prompt, *side) for prompt in prompts for side in sides])
+            except EncodingError:
+                return None
+            if any(one.dropped_sentences for one in scored):
+                return None
+            empty, shuffled = (one.score - other.score for one, other in (scored[:2], scored[2:]))
+            return PromptCheck(pair.margin, empty, None if prompts[1] == pair.prompt else shuffled)
 
         return self._kept(("prompt", *_key(pair.a), *_key(pair.b)), check)
 
@@ -176,31 +177,33 @@ class Inspector:
     def _response(self, prompt: Prompt, text: str, cuts: tuple[Span, ...] | None, side: int) -> ScoredResponse:
         def score() -> ScoredResponse:
             key = repr(prompt), side
-            rescorer = self._rescorers.pop(key, None) or Rescorer(self.scorer, prompt)
-            self._rescorers[key] = rescorer
-            if len(self._rescorers) > RESCORERS:
-                self._rescorers.popitem(last=False)
+            reader = self._readers.pop(key, None) or Reader(self.scorer.model)
+            self._readers[key] = reader
+            while len(self._readers) > 2 and sum(one.size for one in self._readers.values()) > READERS_SIZE:
+                self._readers.popitem(last=False)
             try:
-                return rescorer.score(text, cuts)
+                return Rescorer(self.scorer, prompt, reader).score(text, cuts, f"Response {'AB'[side]}")
             except SentrmError as error:
-                raise self._refused(str(error).replace("the response:", f"Response {'AB'[side]}:", 1)) from error
+                raise SentrmError(f"Nothing was scored. {error}") from error
 
         return self._kept(("response", repr(prompt), text, cuts), score)
 
-    def _refused(self, said: str) -> SentrmError:
-        if unit_of(self.scorer.segmenter_info.spec) == "response":
-            said = said.replace("first sentence", "response").replace("sentence", "response")
-        return SentrmError(f"Nothing was scored. {said}")
-
     def _kept(self, key: Hashable, compute: Callable[[], T]) -> T:
-        with self._lock:
-            if key not in self._answers:
-                self._answers[key] = compute()
-            self._answers.move_to_end(key)
-            if len(self._answers) > KEPT:
-                self._answers.popitem(last=False)
-            answer: T = self._answers[key]
-            return answer
+        if not (answer := self._known(key)):
+            with self._lock:
+                answer = self._known(key) or (compute(),)  # somebody may have computed it meanwhile
+                with self._looking:
+                    self._answers[key] = answer
+                    if len(self._answers) > KEPT:
+                        self._answers.popitem(last=False)
+        return answer[0]
+
+    def _known(self, key: Hashable) -> tuple[Any] | None:
+        """The answer alone in a tuple, if it is there; it becomes the one asked for last."""
+        with self._looking:
+            if key in self._answers:
+                self._answers.move_to_end(key)
+            return self._answers.get(key)
 
 
 def failure(error: Exception) -> str:
@@ -208,28 +211,17 @@ def failure(error: Exception) -> str:
     if isinstance(error, SentrmError):
         return str(error)
     logging.getLogger(__name__).error("scoring failed", exc_info=error)
-    return f"Nothing was scored: the model failed. {error}"
-
-
-def check_input(prompt: Prompt, a: str, b: str) -> str | None:
-    """What is missing in the three fields, in one sentence; None if nothing is."""
-    missing = _missing({"the prompt": _text(prompt), "response A": a, "response B": b})
-    return f"Nothing was scored: {missing}. A prompt and two responses are needed." if missing else None
-
-
-def replace_surrogates(text: str) -> tuple[str, int]:
-    """`text` with each lone surrogate, which no encoding of text can carry, replaced by U+FFFD; and how many."""
-    return re.subn("[\ud800-\udfff]", "\ufffd", text)
+    return f"Nothing was scored: the model failed ({error}). Try again, or shorter texts; the app's log says where."
 
 
 def _clean(text: str) -> str:
-    return replace_surrogates(text)[0]
+    return SURROGATES.sub("\ufffd", text)
 
 
 def _notices(name: str, text: str) -> list[str]:
     """About the characters of one field that could not be taken as they were."""
     notices = []
-    if lone := replace_surrogates(text)[1]:
+    if lone := len(SURROGATES.findall(text)):
         notices.append(f"{name} held {counted(lone, 'lone surrogate')}, which is no character; read as \ufffd.")
     if "\0" in text:
         notices.append(f"{name} holds {counted(text.count(chr(0)), 'NUL character')}, shown as \u2400.")
@@ -242,6 +234,8 @@ def _missing(fields: dict[str, str]) -> str:
 
 
 def _text(prompt: Prompt) -> str:
+    if not is_prompt(prompt):
+        raise ScoringError(f"Nothing was scored: got a prompt of {type(prompt).__name__}; expected {PROMPT_FORMS}.")
     return prompt if isinstance(prompt, str) else "\n".join(message["content"] for message in prompt)
 
 
@@ -253,15 +247,12 @@ def _rewritten(prompt: Prompt, change: Callable[[str], str]) -> Prompt:
 
 
 def _shuffled(text: str) -> str:
-    """The words in another order, always the same; of text without spaces, the characters."""
+    """The words in another order, always the same; the text itself where there is no other."""
     words = text.split()
-    between = " "
-    if len(words) == 1:
-        words, between = list(words[0]), ""
     order, generator = words.copy(), random.Random(0)
     while order == words and len(set(words)) > 1:
         generator.shuffle(order)
-    return between.join(order)
+    return text if order == words else " ".join(order)
 
 
 def _key(response: ScoredResponse) -> tuple[Hashable, ...]:

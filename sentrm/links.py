@@ -10,7 +10,6 @@ import json
 import zlib
 
 from .errors import SentrmError
-from .results import Prompt
 
 MAX_LINK = 30_000  # characters; web servers refuse longer addresses, uvicorn's at 64 KiB with all headers
 MAX_TEXT = 1_000_000  # bytes a link may unfold to
@@ -20,7 +19,7 @@ class LinkError(SentrmError):
     """A pair too long for a link, or a link that holds no pair."""
 
 
-def encode_pair(prompt: Prompt, a: str, b: str) -> str:
+def encode_pair(prompt: str, a: str, b: str) -> str:
     """The pair as text of letters, digits, `-` and `_`; `decode_pair` gives the pair back.
 
     Raises:
@@ -37,7 +36,7 @@ def encode_pair(prompt: Prompt, a: str, b: str) -> str:
     return link
 
 
-def decode_pair(link: str) -> tuple[Prompt, str, str]:
+def decode_pair(link: str) -> tuple[str, str, str]:
     """The prompt and both responses that `encode_pair` wrote. Never unfolds more than `MAX_TEXT` bytes.
 
     Raises:
@@ -61,13 +60,6 @@ def decode_pair(link: str) -> tuple[Prompt, str, str]:
     except (ValueError, RecursionError, zlib.error) as error:
         raise LinkError(f"the link is damaged ({error}). Copy the whole address again.") from error
     match pair:
-        case [str() | list() as prompt, str() as a, str() as b]:
-            if isinstance(prompt, str):
-                return prompt, a, b
-            if prompt and all(map(_is_message, prompt)):
-                return tuple(prompt), a, b
+        case [str() as prompt, str() as a, str() as b]:
+            return prompt, a, b
     raise LinkError("the link holds no pair, expected a prompt and two responses. Copy the whole address again.")
-
-
-def _is_message(message: object) -> bool:
-    return isinstance(message, dict) and all(isinstance(message.get(key), str) for key in ("role", "content"))

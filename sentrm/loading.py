@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -70,19 +71,20 @@ def load_model(
     Raises:
         ModelLoadError: if the weights do not load, or are not all those of the configuration.
     """
-    model, tokenizer, wrong = load_weights(SentenceRewardModel, name_or_path, config, dtype)
-    if wrong:  # transformers would fill in random weights
-        raise ModelLoadError(f"the weights of {name_or_path} are not those of its configuration: {wrong}.")
+    model, tokenizer = load_weights(SentenceRewardModel, name_or_path, config, dtype)
     return cast(SentenceRewardModel, model), tokenizer
 
 
 def load_weights(
-    kind: Any, name_or_path: str | Path, config: PreTrainedConfig, dtype: str
-) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, dict[str, list[str]]]:
-    """Model of a kind that has `from_pretrained`, tokenizer, and the names of the weights that do not match, by how.
+    kind: Any, name_or_path: str | Path, config: PreTrainedConfig, dtype: str, allowed: Sequence[str] = ()
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """Model of a kind that has `from_pretrained`, and tokenizer.
+
+    Args:
+        allowed: how weights may differ from those of the configuration, e.g. "unexpected_keys".
 
     Raises:
-        ModelLoadError: if they do not load. A pickle never does: it could run code.
+        ModelLoadError: if they do not load, or differ in another way. A pickle never loads: it could run code.
     """
     try:
         model, loading = kind.from_pretrained(
@@ -95,7 +97,10 @@ def load_weights(
         tokenizer = AutoTokenizer.from_pretrained(name_or_path)
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:  # RuntimeError: shapes, out of memory
         raise ModelLoadError(f"{name_or_path} has a configuration, but does not load: {error}") from error
-    return model, tokenizer, {kind: sorted(map(str, names)) for kind, names in loading.items() if names}
+    wrong = {how: sorted(map(str, names)) for how, names in loading.items() if names and how not in allowed}
+    if wrong:  # transformers would fill in random weights
+        raise ModelLoadError(f"the weights of {name_or_path} are not those of its configuration: {wrong}.")
+    return model, tokenizer
 
 
 def read_device(name: str) -> torch.device:

@@ -22,18 +22,26 @@ from .words import visible
 WIDTH, MARGIN, GAP, PAD = 1200, 24, 18, 18
 SIZE, LINE = 14, 20  # of a sentence's text
 REWARD = 56  # kept free at the end of a row for its reward
+TAIL = 4000  # characters of what was not read: more than its four lines can hold
 # Helvetica's advance widths in thousandths of its size (Adobe, Core 14 AFM), by the characters that have them.
 _ADVANCES = {
-    "ijl'": 222,
-    " !,./:;I[]\\ft|": 278,
-    "(){}-r`": 333,
-    '"*cksvxyzJ^': 500,
+    "'": 191,
+    "ijl": 222,
+    "|": 260,
+    " !,./:;I[]\\ft": 278,
+    "()-r`": 333,
+    "{}": 334,
+    '"': 355,
+    "*": 389,
+    "^": 469,
+    "cksvxyzJ": 500,
     "FTZ": 611,
     "ABEKPSVXY&": 667,
     "CDHNRUw": 722,
     "GOQ": 778,
     "mM": 833,
-    "%W": 944,
+    "%": 889,
+    "W": 944,
     "@": 1015,
     "+<=>~": 584,
 }
@@ -67,11 +75,13 @@ def wrap(text: str, width: float, size: float = SIZE, mono: bool = False) -> lis
                 lines.append(line.rstrip())
                 line = ""
                 piece = piece.lstrip()
-            while text_width(piece, size, mono) > width and len(piece) > 1:
-                fitting = next(n for n in range(1, len(piece)) if text_width(piece[: n + 1], size, mono) > width) or 1
-                lines.append(piece[:fitting])
-                piece = piece[fitting:]
-            line += piece
+            start, wide = 0, 0.0  # of the line at work inside the piece
+            for n, advance in enumerate(map(_mono_advance if mono else _advance, "" if line else piece)):
+                if n > start and size * (wide + advance) > width:
+                    lines.append(piece[start:n])
+                    start, wide = n, 0.0
+                wide += advance
+            line += piece[start:]
         lines.append(line.rstrip())
     return lines
 
@@ -163,7 +173,7 @@ def _side(
         parts.append(part)
         y = below
     if side["tail"]:
-        for line in [side["tail_note"], *wrap(side["tail"], inner, 13)[:4]]:
+        for line in [side["tail_note"], *wrap(side["tail"][:TAIL], inner, 13)[:4]]:
             parts.append(_line(line, x, y + 16, 13, LIGHT.dim, fitted=inner))
             y += 18
     term, sums, unit = side["prompt_term"], side["sum"], value["unit"]

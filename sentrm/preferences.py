@@ -106,7 +106,7 @@ def load_preferences(
     first bad row if `strict`.
     """
     rows = list(records(str(source), split))
-    read = list(_read_rows(source, rows, rows, columns, strict))
+    read = [one for _, one in _read_rows(source, rows, rows, columns, strict)]
     problems = [one for one in read if isinstance(one, RowProblem)]
     return PreferenceData([pair for one in read if isinstance(one, list) for pair in one], problems, len(rows))
 
@@ -118,6 +118,14 @@ def stream_preferences(
 
     The first 100 rows show the columns, and whether there is a prompt.
     """
+    for _, read in stream_rows(source, columns=columns, split=split, strict=strict):
+        yield read
+
+
+def stream_rows(
+    source: str | Path, *, columns: Mapping[str, str | None] | None = None, split: str = "train", strict: bool = False
+) -> Iterator[tuple[Any, list[PreferencePair] | RowProblem]]:
+    """As `stream_preferences`, each row with its record as it stands in the data (BadRow where it is not readable)."""
     rows = records(str(source), split, streaming=True)
     head = list(islice(rows, STREAM_HEAD))
     yield from _read_rows(source, head, chain(head, rows), columns, strict)
@@ -129,8 +137,8 @@ def _read_rows(
     rows: Iterable[Any],
     columns: Mapping[str, str | None] | None,
     strict: bool,
-) -> Iterator[list[PreferencePair] | RowProblem]:
-    """One item a row; the columns of `head` are taken for those of all."""
+) -> Iterator[tuple[Any, list[PreferencePair] | RowProblem]]:
+    """One record and what it is a row; the columns of `head` are taken for those of all."""
     asked = {field: name for field, name in (columns or {}).items() if name is not None}
     if not set(asked) <= set(FIELDS):
         raise PreferenceDataError(f"got columns for {', '.join(asked)}. Expected some of {', '.join(FIELDS)}.")
@@ -145,11 +153,11 @@ def _read_rows(
         _check_columns(source, list(found), names, asked)
     for row, record in enumerate(rows, start=1):
         try:
-            yield _pairs(record, row, names, has_prompt=names["prompt"] in found)
+            yield record, _pairs(record, row, names, has_prompt=names["prompt"] in found)
         except BadRow as bad:
             if strict:
                 raise PreferenceDataError(f"{source}: row {row}: {bad}") from None
-            yield RowProblem(row, str(bad))
+            yield record, RowProblem(row, str(bad))
 
 
 def _check_columns(source: str | Path, found: list[str], names: Mapping[str, str], asked: Iterable[str]) -> None:

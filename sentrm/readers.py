@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 from .errors import PreferenceDataError
+from .words import SURROGATES
 
 
 class BadRow(Exception):
@@ -91,7 +92,9 @@ def _read_json(file: BufferedIOBase) -> Iterator[Any]:
 def _read_csv(file: BufferedIOBase) -> Iterator[Any]:
     # Bytes that are not UTF-8 become lone surrogates, so the row that has them can be named.
     text = io.TextIOWrapper(cast(BinaryIO, file), encoding="utf-8-sig", errors="surrogateescape", newline="")
-    limit = csv.field_size_limit(sys.maxsize)  # the default of 131,072 characters is less than a long response
+    # The default of 131,072 characters is less than a long response. It is the module's, and another thread may be
+    # reading too, so it is not set back.
+    csv.field_size_limit(sys.maxsize)
     try:
         reader = csv.DictReader(text)
         header = reader.fieldnames or []
@@ -100,12 +103,11 @@ def _read_csv(file: BufferedIOBase) -> Iterator[Any]:
         for row in reader:
             if None in row or None in row.values():
                 yield BadRow(f"the number of fields is not that of the header, {len(header)}")
-            elif re.search("[\ud800-\udfff]", "".join(row.values())):
+            elif SURROGATES.search("".join(row.values())):
                 yield BadRow("not UTF-8")
             else:
                 yield row
     finally:
-        csv.field_size_limit(limit)
         text.detach()  # the file is closed by who opened it
 
 
@@ -113,7 +115,7 @@ def _read_parquet(file: BufferedIOBase) -> Iterator[Any]:
     from pyarrow.parquet import ParquetFile
 
     seekable = io.BytesIO(file.read()) if isinstance(file, gzip.GzipFile) else file
-    for batch in ParquetFile(seekable).iter_batches(batch_size=1024):
+    for batch in ParquetFile(seekable).iter_batches(batch_size=128):  # its texts are Python's at once
         yield from batch.to_pylist()
 
 

@@ -20,11 +20,8 @@ from pathlib import Path
 
 from .colours import DARK, LIGHT, Colours
 from .heatmap import SCRIPT, STYLE, TEMPLATE, heatmap_value
-from .picture import to_svg
 from .results import Message, Prompt, ScoredPair, ScoredResponse
 from .words import signed, verdict, visible
-
-__all__ = ["CSV_HEADERS", "show", "to_csv", "to_html", "to_json", "to_svg"]
 
 CSV_HEADERS = [
     *("result", "id", "response", "boundary", "start", "end", "tokens"),
@@ -44,7 +41,6 @@ _PROLOGUE = """
 const element = document.querySelector("main");
 const props = { value: JSON.parse(document.querySelector("#value").textContent) };
 const watch = () => {};
-const trigger = () => {};
 """
 
 

@@ -7,14 +7,16 @@ to nothing, see all boundaries. Backbones that this does not suit are found by t
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
 from transformers import DynamicCache
+from transformers.cache_utils import CacheLayerMixin
 
-from .batching import pad, use
+from .batching import pad, rounding, use, windows
 from .modeling import SentenceRewardModel, SentenceRewardOutput
 from .results import Prompt, ScoredResponse, Span
 from .scoring import Item, Scorer, columns
@@ -29,23 +31,27 @@ class Rescorer:
     Args:
         scorer: whose numbers it gives, to 1e-5 in float32.
         prompt: of all responses.
+        reader: what holds them, to go on from what it read for somebody else.
     """
 
-    def __init__(self, scorer: Scorer, prompt: Prompt):
+    def __init__(self, scorer: Scorer, prompt: Prompt, reader: Reader | None = None):
         self.scorer = scorer
         self.prompt = prompt
         self.reason = why_not(scorer.model)  # why this backbone reads every response from scratch, or None
         self.read = 0  # tokens that the last call computed
-        self._reader = Reader(scorer.model)
+        self._reader = reader or Reader(scorer.model)
 
-    def score(self, text: str, spans: Sequence[Span] | None = None) -> ScoredResponse:
+    def score(self, text: str, spans: Sequence[Span] | None = None, name: str = "the response") -> ScoredResponse:
         """What `Scorer.score` gives for this response, cut by the segmenter or, with spans, by hand.
+
+        Args:
+            name: of the response, for error messages.
 
         Raises:
             EncodingError, ScoringError: as `Scorer.score`; the last response read stays the one to go on from.
         """
         item: Item = (self.prompt, text) if spans is None else (self.prompt, text, spans)
-        (reading,) = self.scorer.encode([item], ["the response"])
+        (reading,) = self.scorer.encode([item], [name])
         one = reading.encoded
         if self.reason is None:
             self.read, output = self._reader(one.ids, one.boundaries)
@@ -64,6 +70,13 @@ class Reader:
         self.ids: list[int] = []  # (L,) of the last sequence
         self.states: Tensor | None = None  # (1, L, H)
         self.cache = DynamicCache()
+
+    @property
+    def size(self) -> int:
+        """Bytes of keys, values and hidden states."""
+        layers = [layer for layer in self.cache.layers if isinstance(layer, CacheLayerMixin)]
+        held = [self.states, *(tensor for layer in layers for tensor in (layer.keys, layer.values))]
+        return sum(tensor.nbytes for tensor in held if tensor is not None)
 
     @torch.inference_mode()
     def __call__(self, ids: list[int], boundaries: Sequence[int]) -> tuple[int, SentenceRewardOutput]:
@@ -104,10 +117,16 @@ def why_not(model: SentenceRewardModel) -> str | None:
     """Why a model's backbone has to read every response from scratch, or None; tried out once a model.
 
     A bidirectional one sees an edit from before it, a state space cannot forget what was cut, and some have no such
-    cache. Rotary positions that depend on a sequence's length would need one longer than can be tried.
+    cache. Rotary positions that depend on a sequence's length would need one longer than can be tried. A reason is
+    said in the log.
+
+    Raises:
+        torch.OutOfMemoryError: where there is no memory to try it; it is tried again when asked again.
     """
     if model not in _FOUND:
-        _FOUND[model] = _difference(model)
+        _FOUND[model] = reason = _difference(model)
+        if reason:
+            logging.getLogger(__name__).warning("an edited response is read from scratch: %s", reason)
     return _FOUND[model]
 
 
@@ -117,8 +136,7 @@ def _difference(model: SentenceRewardModel) -> str | None:
     settings = model.config.backbone_config.to_dict()  # type: ignore[union-attr]  # a configuration by now
     if any(kind in str(settings.get("rope_parameters")) for kind in ("dynamic", "longrope")):
         return "its rotary positions are rescaled by the length of the sequence"
-    windows = [value for name, value in settings.items() if isinstance(value, int) and "window" in name]
-    length = min(model.config.max_length, max(windows, default=0) + 48)
+    length = min(model.config.max_length, max(windows(settings), default=0) + 48)
     random = torch.Generator().manual_seed(0)
     first, other = torch.randint(10, settings["vocab_size"], (2, length), generator=random).tolist()
     sequences = (first, first[: length // 2] + other[: length // 4], first[: length // 4] + other[length // 4 :])
@@ -130,9 +148,11 @@ def _difference(model: SentenceRewardModel) -> str | None:
             row = {name: tensor.to(model.device) for name, tensor in pad([ids], [every]).items()}
             scratch, (_, output) = model(**row).values, reader(ids, every)
             differences.append((output.values - scratch).abs().max() / scratch.abs().max())
+    except torch.OutOfMemoryError:
+        raise
     except Exception as error:  # whatever a backbone raises that has no such cache
         return f"reading on from a cache fails with {type(error).__name__}: {error}"
     worst = torch.stack(differences).max()
-    if worst <= (1e-4 if model.dtype == torch.float32 else 0.02):
+    if worst <= rounding(model):
         return None
     return f"reading on from a cache changes its values by {worst:.1%}"

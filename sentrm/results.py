@@ -16,6 +16,15 @@ Message = dict[str, str]  # {"role": "user" | "assistant" | "system", "content":
 Prompt = str | tuple[Message, ...]
 
 
+def is_prompt(value: object) -> bool:
+    """Whether it is text, or chat messages that each have a role and content as text."""
+    return isinstance(value, str) or (
+        isinstance(value, list | tuple)
+        and all(isinstance(one, dict) and isinstance(one.get("role"), str) for one in value)
+        and all(isinstance(one.get("content"), str) for one in value)
+    )
+
+
 class Span(NamedTuple):
     """Characters `[start, end)` of a response; the spans of a response tile it."""
 

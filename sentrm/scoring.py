@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple, overload
 
@@ -12,16 +13,17 @@ import torch
 from transformers import PreTrainedTokenizerBase
 
 from .batching import STRATEGIES, Tokens, buckets, collate, tokens_read, usable, use
-from .classifiers import ClassifierEncoder, OnePassClassifier, PrefixClassifier, load_classifier
+from .classifiers import ClassifierEncoder, OnePassClassifier, OnePassEncoder, PrefixClassifier, load_classifier
 from .configuration import SentenceRewardConfig
 from .encoding import Encoded, Encoder
 from .errors import EncodingError, ModelLoadError, ScoringError
 from .loading import DTYPES, load_model, read_device, read_revision, read_scorable
 from .modeling import SentenceRewardModel, SentenceRewardOutput
 from .preferences import PreferencePair
-from .results import ModelInfo, Prompt, ScoredPair, ScoredResponse, SegmenterInfo, Span
+from .results import ModelInfo, Prompt, ScoredPair, ScoredResponse, SegmenterInfo, Span, is_prompt
 from .segmentation import Segmenter, SegmenterSpec, load_segmenter
 
+PROMPT_FORMS = "text or chat messages, each with a role and content as text"  # what errors say
 BY_HAND = SegmenterInfo("by hand", "", own=False)  # of sentences that the caller cut
 Columns = tuple[list[float], ...]  # values, rewards, weights, contributions, (N + 1,) each, and the score, (1,)
 Item = tuple[Prompt, str] | tuple[Prompt, str, Sequence[Span]]  # cut by the segmenter, or by hand
@@ -112,27 +114,35 @@ class Scorer:
     ) -> Scorer:
         """A scorer around a model in memory; arguments as in `from_pretrained`."""
         config = model.config
-        own = SegmenterSpec.from_dict(config.segmenter)
-        asked = SegmenterSpec.parse(segmenter) if segmenter else own
-        loaded = load_segmenter(asked, tokenizer, model.device)
+        asked = SegmenterSpec.parse(segmenter) if segmenter else SegmenterSpec.from_dict(config.segmenter)
+        loaded, segmenter_info = _load_segmenter(asked, tokenizer, model)
         if batching not in STRATEGIES:
             raise ModelLoadError(f"batching is {batching!r}; expected one of {', '.join(STRATEGIES)}.")
         on_cpu = model.device.type == "cpu"  # small batches cost a CPU nothing and hold less padding
-        kind = ClassifierEncoder if isinstance(model, OnePassClassifier | PrefixClassifier) else Encoder
-        encoder = kind(tokenizer, config, max_length)
+        kinds = {OnePassClassifier: OnePassEncoder, PrefixClassifier: ClassifierEncoder}
+        encoder = kinds.get(type(model), Encoder)(tokenizer, config, max_length)
+        encoder.cuts_responses = asked.backend == "response"
         return cls(
             model=model.eval(),
             encoder=encoder,
             segmenter=loaded,
             model_info=ModelInfo(name, revision, config.aggregator, config.median_reward),
-            segmenter_info=SegmenterInfo(
-                str(asked),
-                loaded.revision,
-                own=asked == own and config.segmenter_revision in (None, loaded.revision),
-            ),
+            segmenter_info=segmenter_info,
             batch_tokens=2048 if on_cpu else 16384,
             batching="padded" if isinstance(model, PrefixClassifier) else usable(model, batching, encoder.max_length),
         )
+
+    def cut_by(self, segmenter: str) -> Scorer:
+        """The same model, its text cut by another segmenter, e.g. "rules", "tokens", "response".
+
+        Raises:
+            SegmenterError: if there is no such segmenter, or it cannot be loaded.
+        """
+        spec = SegmenterSpec.parse(segmenter)
+        loaded, info = _load_segmenter(spec, self.encoder.tokenizer, self.model)
+        encoder = copy.copy(self.encoder)
+        encoder.cuts_responses = spec.backend == "response"
+        return replace(self, encoder=encoder, segmenter=loaded, segmenter_info=info)
 
     @overload
     def score(
@@ -141,15 +151,20 @@ class Scorer:
 
     @overload
     def score(
-        self, items: Sequence[Item], *, progress: Callable[[int, int], None] | None = None
+        self,
+        items: Sequence[Item],
+        *,
+        names: Sequence[str] | None = None,
+        progress: Callable[[int, int], None] | None = None,
     ) -> list[ScoredResponse]: ...
 
-    def score(self, items, *, progress=None):  # type: ignore[no-untyped-def]
+    def score(self, items, *, names=None, progress=None):  # type: ignore[no-untyped-def]
         """Score pairs or single responses.
 
         Args:
             items: all `PreferencePair` (a result's a is the chosen, b the rejected response), or all
                 `(prompt, response)` or `(prompt, response, spans)`: sentences cut by hand, said in the result.
+            names: of responses, for error messages, instead of "item 1", ….
             progress: called with (responses scored, responses in all) after each batch.
 
         Returns:
@@ -165,8 +180,8 @@ class Scorer:
             return []
         kinds = {type(item) for item in items}
         if kinds == {tuple} and {len(item) for item in items} <= {2, 3}:
-            names = [f"item {i}" for i in range(1, len(items) + 1)]
-            return self._score_encoded(self.encode(items, names), progress)
+            names = names or [f"item {i}" for i in range(1, len(items) + 1)]
+            return self.score_readings(self.encode(items, names), progress)
         if kinds != {PreferencePair}:
             got = ", ".join(sorted(kind.__name__ for kind in kinds))
             raise ScoringError(
@@ -175,8 +190,8 @@ class Scorer:
             )
         responses = [(pair.prompt, text) for pair in items for text in (pair.chosen, pair.rejected)]
         names = [f"{side} of pair {pair.id or i}" for i, pair in enumerate(items, 1) for side in ("chosen", "rejected")]
-        encoded = self.encode(responses, names, [pair for pair in items for _ in range(2)])
-        scored = self._score_encoded(encoded, progress)
+        readings = self.encode(responses, names, [pair for pair in items for _ in range(2)])
+        scored = self.score_readings(readings, progress)
         return [ScoredPair(pair.id, a, b) for pair, a, b in zip(items, scored[::2], scored[1::2], strict=True)]
 
     def encode(
@@ -193,9 +208,9 @@ class Scorer:
             EncodingError, ScoringError: as `score`.
         """
         for name, (prompt, text, *cut) in zip(names, items, strict=True):
-            if not isinstance(prompt, str | tuple | list) or not isinstance(text, str):
+            if not is_prompt(prompt) or not isinstance(text, str):
                 got = f"a prompt of {type(prompt).__name__} and a response of {type(text).__name__}"
-                raise ScoringError(f"{name}: got {got}; expected text or chat messages, and text.")
+                raise ScoringError(f"{name}: got {got}; expected {PROMPT_FORMS}, and text.")
             if cut and not _tile(cut[0], text):
                 raise ScoringError(
                     f"{name}: got spans {cut[0]!s:.200} of a response of {len(text)} characters; expected pairs "
@@ -222,7 +237,14 @@ class Scorer:
             readings.append(Reading(prompt, text, one, BY_HAND if by_hand else self.segmenter_info))
         return readings
 
-    def _score_encoded(self, items: list[Reading], progress: Callable[[int, int], None] | None) -> list[ScoredResponse]:
+    def score_readings(
+        self, items: Sequence[Reading], progress: Callable[[int, int], None] | None = None
+    ) -> list[ScoredResponse]:
+        """Score what `encode` returned, in order; `progress` and the promises as in `score`.
+
+        Raises:
+            ScoringError: if the model's numbers are not finite.
+        """
         same: dict[tuple[tuple[int, ...], tuple[int, ...]], list[int]] = {}
         for index, item in enumerate(items):
             same.setdefault((tuple(item.encoded.ids), tuple(item.encoded.boundaries)), []).append(index)
@@ -231,8 +253,8 @@ class Scorer:
         results: dict[int, ScoredResponse] = {}
         for batch in self._batches(encoded):
             rows = self._forward([[encoded[number] for number in group] for group in batch])
-            for number, columns in zip([number for group in batch for number in group], rows, strict=True):
-                results |= {index: self.result(items[index], columns) for index in indices[number]}
+            for number, row in zip([number for group in batch for number in group], rows, strict=True):
+                results |= {index: self.result(items[index], row) for index in indices[number]}
             if progress:
                 progress(len(results), len(items))
         return [results[index] for index in range(len(items))]
@@ -262,11 +284,11 @@ class Scorer:
         output = self.model(**{name: tensor.to(self.model.device) for name, tensor in batch.items()})
         return columns(output)
 
-    def result(self, reading: Reading, columns: Columns) -> ScoredResponse:
+    def result(self, reading: Reading, numbers: Columns) -> ScoredResponse:
         """Raises ScoringError if a number is not finite."""
-        if not all(math.isfinite(number) for column in columns for number in column):
+        if not all(math.isfinite(number) for column in numbers for number in column):
             raise ScoringError("the model's numbers are not finite. Try dtype float32, or check how it was trained.")
-        values, rewards, weights, contributions, score = map(tuple, columns)
+        values, rewards, weights, contributions, score = map(tuple, numbers)
         prompt, text, one, segmenter = reading
         return ScoredResponse(
             prompt=prompt if isinstance(prompt, str) else tuple(prompt),
@@ -283,6 +305,16 @@ class Scorer:
             model=self.model_info,
             segmenter=segmenter,
         )
+
+
+def _load_segmenter(
+    spec: SegmenterSpec, tokenizer: PreTrainedTokenizerBase, model: SentenceRewardModel
+) -> tuple[Segmenter, SegmenterInfo]:
+    """A segmenter, and what results say of it: whether it is the one the model was trained with."""
+    loaded = load_segmenter(spec, tokenizer, model.device)
+    own = spec == SegmenterSpec.from_dict(model.config.segmenter)
+    own = own and model.config.segmenter_revision in (None, loaded.revision)
+    return loaded, SegmenterInfo(str(spec), loaded.revision, own)
 
 
 def columns(output: SentenceRewardOutput) -> list[Columns]:

@@ -26,6 +26,7 @@ import sentencex
 from .errors import SegmenterError
 from .results import Span
 from .structure import structure
+from .words import SURROGATES
 
 if TYPE_CHECKING:
     import torch
@@ -118,7 +119,7 @@ class Segmenter:
     def _spans(self, text: str) -> list[Span]:
         if not text.strip():
             return [Span(0, len(text))] if text else []
-        text = re.sub("[\ud800-\udfff]", "\ufffd", text)  # Rust refuses lone surrogates; 1:1, so offsets stay
+        text = SURROGATES.sub("\ufffd", text)  # Rust refuses lone surrogates; 1:1, so offsets stay
         starts, reached = [0], len(text) - len(text.lstrip())  # each cut moves past the white space behind it
         for cut in sorted(self._cuts(text)):
             if cut > reached and (ink := _INK.search(text, cut)):
@@ -135,10 +136,10 @@ class SentenceSegmenter(Segmenter):
     """Cuts where the structure of the text does, and at the sentence ends that a backend finds inside."""
 
     def _cuts(self, text: str) -> Iterable[int]:
-        cuts, whole = structure(text)
+        cuts, fences, math = structure(text)
         blocks = [Span(start, end) for start, end in pairwise(sorted({0, *cuts, len(text)}))]
         inner = bytearray(len(text) + 1)  # 1: a position inside a region that is not cut
-        for start, end in whole:
+        for start, end in fences + math:
             inner[start + 1 : end] = b"\1" * (end - start - 1)
         return cuts + [end for end in self._ends(text, blocks) if not inner[end]]
 

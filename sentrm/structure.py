@@ -7,13 +7,14 @@ import re
 from .results import Span
 
 _LINE = re.compile("[^\n\r\x85\u2028\u2029]*+(?:\r\n|[\n\r\x85\u2028\u2029])|[^\n\r\x85\u2028\u2029]++")
-_MARKER = re.compile(r"\s*+(?:[-*+•◦▪‣–—]|\(?(?:\d{1,9}|[A-Za-z]|[ivxIVX]{2,4})[.)])(?:\s++|$)")  # of a list item
+LIST_MARKER = re.compile(r"\s*+(?:[-*+•◦▪‣–—]|\(?(?:\d{1,9}|[A-Za-z]|[ivxIVX]{2,4})[.)])(?:\s++|$)")  # of a list item
 _UNDERLINE = re.compile(r"[|:\s]*+[-=][-=|:\s]*+$")  # of a heading, or between the head and the body of a table
 
 
-def structure(text: str) -> tuple[list[int], list[Span]]:
-    """Where the structure of the text cuts, and the regions nothing may cut: fenced code and display math."""
-    cuts, whole, pending = list[int](), list[Span](), list[int]()  # pending: lines of display math that is still open
+def structure(text: str) -> tuple[list[int], list[Span], list[Span]]:
+    """Where the structure of the text cuts, and the regions nothing may cut: fenced code, and display math."""
+    cuts, fences, math = list[int](), list[Span](), list[Span]()
+    pending = list[int]()  # lines of display math that is still open
     closer, opened = "", 0  # what ends the open fence or display math, and where that began
     column = 0  # where the text of the enclosing list item begins: a fence may be indented 3 more
     previous = ""  # the line above; empty at the start, after a blank line and after a fence
@@ -25,7 +26,7 @@ def structure(text: str) -> tuple[list[int], list[Span]]:
         if closer[:1] in ("`", "~"):
             if stripped.startswith(closer) and not stripped.strip(closer[0]) and indent <= column + 3:
                 cuts.append(end)
-                whole.append(Span(opened, end))
+                fences.append(Span(opened, end))
                 closer = previous = ""
         elif not stripped:
             cuts += pending  # display math does not reach over a blank line
@@ -33,22 +34,22 @@ def structure(text: str) -> tuple[list[int], list[Span]]:
         elif closer:
             pending.append(start)
             if closer in stripped:
-                whole.append(Span(opened, start + match.group().find(closer) + len(closer)))
+                math.append(Span(opened, start + match.group().find(closer) + len(closer)))
                 closer, previous, pending = "", stripped, []
         else:
-            item = _MARKER.match(line)
+            item = LIST_MARKER.match(line)
             body = line[item.end() :].strip() if item else stripped
             column = item.end() if item else column if previous or indent >= column else 0
             fence = re.match(r"(`{3,}+)[^`]*+$|(~{3,}+)", body) if item or indent <= column + 3 else None
             if fence or not previous or not _goes_on(previous, stripped):
                 cuts.append(start)
-            math = {"$$": "$$", "\\[": "\\]"}.get(body[:2], "")
-            if fence or (math and math not in body[2:]):
-                closer, opened = (fence[1] or fence[2]) if fence else math, start
+            bracket = {"$$": "$$", "\\[": "\\]"}.get(body[:2], "")
+            if fence or (bracket and bracket not in body[2:]):
+                closer, opened = (fence[1] or fence[2]) if fence else bracket, start
             previous = stripped
     if closer[:1] in ("`", "~"):
-        whole.append(Span(opened, len(text)))
-    return cuts + pending, whole
+        fences.append(Span(opened, len(text)))
+    return cuts + pending, fences, math
 
 
 def _goes_on(previous: str, line: str) -> bool:
@@ -56,5 +57,5 @@ def _goes_on(previous: str, line: str) -> bool:
     if _UNDERLINE.match(line):
         return not _UNDERLINE.match(previous)
     ended = previous[-1] in "|:：" or re.match(r"#{1,6}\s", previous) or _UNDERLINE.match(previous)
-    begins = line[0] == "|" or _MARKER.match(line) or (" | " in line and " | " in previous)
+    begins = line[0] == "|" or LIST_MARKER.match(line) or (" | " in line and " | " in previous)
     return not ended and not begins and line.lstrip("\"'“‘([*_`")[:1].islower()

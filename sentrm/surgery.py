@@ -15,6 +15,7 @@ from typing import Generic, TypeVar
 
 from .errors import SentrmError
 from .results import ScoredResponse, Span
+from .segmentation import Segmenter
 
 
 class SurgeryError(SentrmError):
@@ -34,10 +35,14 @@ class Draft:
     by_hand: bool = False  # whether the pieces are the sentences to read, not the segmenter's
 
     @classmethod
-    def from_response(cls, response: ScoredResponse) -> Draft:
-        """The scored sentences; what did not fit the model is one more piece, so that no text is lost."""
+    def from_response(cls, response: ScoredResponse, segmenter: Segmenter | None = None) -> Draft:
+        """The scored sentences, and what did not fit the model, so that no text is lost: the sentences that `segmenter`
+        cuts it into, as many as are counted where the draft is read with its own cuts; without one, a single piece."""
         rest = response.text[response.spans[-1].end :] if response.spans else response.text
-        return cls(response.sentences + ((rest,) if rest else ()), response.segmenter.spec == "by hand")
+        pieces = [rest] if rest else []
+        if segmenter and rest:
+            pieces = [rest[start:end] for start, end in segmenter.spans([rest])[0]]
+        return cls((*response.sentences, *pieces), response.segmenter.spec == "by hand")
 
     @property
     def text(self) -> str:
@@ -71,10 +76,11 @@ class Draft:
         if i < count:
             piece = text if text[-1].isspace() else text + self._gap(max(i - 1, 0))
             return Draft((*self.pieces[:i], piece, *self.pieces[i:]), self.by_hand)
-        before = self.pieces[:-1] + tuple(
-            piece + ("" if _space(piece) else self._gap(-1)) for piece in self.pieces[-1:]
-        )
-        return Draft((*before, text), self.by_hand)
+        if not self.pieces:
+            return Draft((text,), self.by_hand)
+        last = self.pieces[-1]
+        piece = text if text[-1].isspace() else text + _space(last)
+        return Draft((*self.pieces[:-1], last if _space(last) else last + self._gap(-1), piece), self.by_hand)
 
     def duplicate(self, i: int) -> Draft:
         """With sentence i twice, one behind the other."""
@@ -135,12 +141,13 @@ class Draft:
             raise SurgeryError(f"got sentence {i} of {len(self.pieces)}; {expected}.")
 
 
+STEPS = 100  # values that a history keeps, beside the first
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class History(Generic[T]):
-    """A value with the values it had before and those that were undone."""
+    """A value with the values it had before, the first and the last of them, and those that were undone."""
 
     past: tuple[T, ...]  # oldest first
     present: T
@@ -148,7 +155,8 @@ class History(Generic[T]):
 
     def do(self, value: T) -> History[T]:
         """A step to `value`; nothing is left to redo. The same value is no step."""
-        return self if value == self.present else History((*self.past, self.present), value)
+        past = (*self.past, self.present)
+        return self if value == self.present else History((*past[:1], *past[1:][-STEPS:]), value)
 
     def undo(self) -> History[T]:
         """One step back; itself where there is none."""

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 
 MINUS = "\u2212"
+SURROGATES = re.compile("[\ud800-\udfff]")  # half characters, which no encoding of text can carry
 UNITS = {"tokens": "token", "entropy": "segment", "response": "response"}  # what a segmenter's backend cuts
 
 

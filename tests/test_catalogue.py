@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import shutil
 import threading
 from pathlib import Path
 from types import SimpleNamespace
 
 import psutil
 import pytest
+from huggingface_hub.errors import HTTPError
 from tiny import tiny_model
 from transformers import PreTrainedTokenizerFast
 
@@ -39,19 +41,22 @@ def test_names_are_those_of_folders(runs: Path, model_dir: Path, tmp_path: Path)
     assert Catalogue([runs / "two", runs], model_dir).names == ("tiny-llama", "two", "one", "three")  # each once
     assert Catalogue([], "somebody/something").names == ("somebody/something",)
     twin = tmp_path / "one"
-    twin.symlink_to(runs / "one")
-    assert Catalogue([runs / "one", twin], model_dir).names == ("tiny-llama", "one", str(twin))
+    shutil.copytree(runs / "one", twin)
+    (tmp_path / "link").symlink_to(runs / "one")
+    one_spelt_otherwise = runs / "empty" / ".." / "one"
+    catalogue = Catalogue([runs / "one", twin, one_spelt_otherwise, tmp_path / "link"], model_dir)
+    assert catalogue.names == ("tiny-llama", "one", str(twin))
     for folder, reason in ((tmp_path / "gone", "is no folder"), (runs / "empty", "holds no checkpoint")):
         with pytest.raises(ModelLoadError, match=reason):
             Catalogue([folder], model_dir)
 
 
-def test_a_model_opens_once_and_two_are_kept(runs: Path, model_dir: Path) -> None:
+def test_a_model_opens_once_and_the_first_and_another_are_kept(runs: Path, model_dir: Path) -> None:
     catalogue = Catalogue([runs], model_dir, segmenter="tokens", max_length=64)
     bundled, one = catalogue.open("tiny-llama"), catalogue.open("one")
-    assert catalogue.open("tiny-llama") is bundled
+    assert catalogue.open("one") is one
     assert (one.model_info.aggregator, one.encoder.max_length, one.segmenter_info.own) == ("mean", 64, False)
-    catalogue.open("two")  # "one" was asked for before "tiny-llama"
+    catalogue.open("two")  # "tiny-llama" was asked for before "one"
     assert catalogue.open("tiny-llama") is bundled
     assert catalogue.open("one") is not one
     expected = Scorer.from_pretrained(model_dir, segmenter="tokens", max_length=64).score([("Why?", "It is.")])
@@ -89,6 +94,29 @@ def test_a_hub_id_is_no_way_to_a_folder(
 def test_a_hub_id_is_looked_up_where_that_is_allowed(model_dir: Path) -> None:
     with pytest.raises(ModelLoadError, match="nobody/nothing is no local folder or known hub id"):
         Catalogue([], model_dir, allow_hub=True).open("nobody/nothing")
+
+
+def test_a_model_that_was_downloaded_before_opens_without_a_network(
+    model_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    revision = "0" * 40
+    for name, files in (("whole", "*"), ("begun", "config.json")):
+        folder = tmp_path / f"models--somebody--{name}"
+        (folder / "snapshots" / revision).mkdir(parents=True)
+        (folder / "refs").mkdir()
+        (folder / "refs" / "main").write_text(revision)
+        for file in model_dir.glob(files):
+            shutil.copy(file, folder / "snapshots" / revision)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    catalogue = Catalogue([], model_dir, allow_hub=True)
+    assert catalogue.open("somebody/whole").model_info.name == "somebody/whole"
+
+    def no_network(_: str) -> None:
+        raise HTTPError("no route to host")
+
+    monkeypatch.setattr("sentrm.catalogue.get_safetensors_metadata", no_network)
+    with pytest.raises(ModelLoadError, match="the size of somebody/begun cannot be read: no route to host"):
+        catalogue.open("somebody/begun")
 
 
 def test_the_size_is_that_of_the_weights(runs: Path) -> None:

@@ -155,6 +155,21 @@ def test_padding_that_ends_a_turn_is_not_read(tokenizer: PreTrainedTokenizerFast
     assert decoded.boundaries == [one.boundaries[0], len(one.ids) - 2]
 
 
+def test_a_prefix_ends_with_its_sentence_where_padding_ends_the_prompt(
+    tokenizer: PreTrainedTokenizerFast, tmp_path: Path
+) -> None:
+    """OPT pads with this tokenizer's `<s>`."""
+    padded = copy.deepcopy(tokenizer)
+    padded.chat_template = "{% for m in messages %}{{ m.content }}<s>{% endfor %}"
+    folder = save(BY_PREFIX["opt with a narrower head"], padded, tmp_path / "model")
+    scorer = Scorer.from_pretrained(folder)
+    text = GOOD[:25] + " Enjoy!"
+    (response,) = scorer.score([(PROMPT, text, [(0, 25), (25, len(text))])])
+    logit = own_logit(folder)
+    read = [f"{PROMPT}<s>", f"{PROMPT}<s>{GOOD[:25]}<s>", f"{PROMPT}<s>{text}<s>"]
+    assert response.values == pytest.approx([logit(padded(one)["input_ids"]) for one in read], abs=1e-5)
+
+
 @pytest.mark.parametrize("kind", ["bert", "roberta"])
 def test_without_a_chat_template_two_texts_are_read_and_the_log_says_so(
     kind: str, words: PreTrainedTokenizerFast, tmp_path: Path, caplog: pytest.LogCaptureFixture

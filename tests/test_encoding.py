@@ -213,5 +213,7 @@ def test_a_response_level_model_reads_what_fits_of_a_long_response(tokenizer):
     assert 0 < end < len(text)
     response_ids = tokenizer(text[:end], add_special_tokens=False)["input_ids"]
     assert encoded.ids[encoded.boundaries[0] + 1 : -1] == response_ids
+    with pytest.raises(EncodingError, match="the first sentence has"):  # cut by hand: no sentence is lost uncounted
+        encoder.encode("How?", text + "Yes.", [Span(0, len(text)), Span(len(text), len(text) + 4)])
     short = "Boil it."
     assert encoder.encode("How?", short, [Span(0, len(short))]).dropped_sentences == 0

@@ -19,6 +19,7 @@ from huggingface_hub.hf_api import DatasetInfo
 from scipy.stats import spearmanr
 
 from sentrm.errors import PreferenceDataError
+from sentrm.metrics import expected_calibration_error, group_counts, grouped
 from sentrm.scoring import Scorer
 from training.benchmarks import BENCHMARKS, pairs
 from training.benchmarks.task import (
@@ -31,12 +32,12 @@ from training.benchmarks.task import (
     measured,
     ranked,
     records,
+    score_all,
     score_task,
 )
 from training.data import is_held_out
 from training.evaluate import main, parser, source_facts
 from training.measures import other_prompts
-from training.metrics import expected_calibration_error, group_counts, grouped
 
 SENTENCES = [
     "Boil it.",
@@ -320,6 +321,20 @@ def test_held_out_keeps_the_prompts_that_training_holds_out(files: tuple[str, st
     none = replace(task, items=tuple(item for item in task.items if not is_held_out(item.group)))
     with pytest.raises(PreferenceDataError, match="none of a held-out prompt"):
         chosen_items(none, options(held_out=True))
+
+
+def test_every_response_is_cut_once_whether_it_fits_or_not(model_dir: Path, monkeypatch: pytest.MonkeyPatch):
+    small = Scorer.from_pretrained(model_dir, device="cpu", max_length=60)
+    cut: list[str] = []
+    spans = small.segmenter.spans
+    monkeypatch.setattr(small.segmenter, "spans", lambda texts: cut.extend(texts) or spans(texts))
+    asked = [("Hi", "Boil it."), ("Hi", "word " * 200), ("Ho", "No! Wait.")]
+    found, (reason,) = score_all(small, asked, "scored")
+    assert cut == [text for _, text in asked]
+    assert reason.startswith("response 'word word")
+    assert found[1] is None
+    for one, item in ((found[0], asked[0]), (found[2], asked[2])):
+        assert one.values == pytest.approx(small.score([item])[0].values, abs=1e-6)
 
 
 def test_what_does_not_fit_the_model_is_left_out_and_named(model_dir: Path, tmp_path: Path):

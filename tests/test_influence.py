@@ -93,7 +93,9 @@ def test_another_models_result_is_refused(scorer):
 
 
 def subsets(one: ScoredResponse) -> list[tuple[int, ...]]:
-    return [kept for size in range(len(one.spans) + 1) for kept in combinations(range(len(one.spans)), size)]
+    """What can be deleted: never all sentences."""
+    count = len(one.spans)
+    return [deleted for size in range(max(count, 1)) for deleted in combinations(range(count), size)]
 
 
 def by_force(scorer: Scorer, pair: ScoredPair) -> dict[tuple[tuple[int, ...], tuple[int, ...]], float]:
@@ -132,8 +134,8 @@ def test_smallest_flip_equals_brute_force(scorer, texts):
     assert flip.probability == pytest.approx(turned[flip.a, flip.b], abs=1e-5)
     smallest = [p for (a, b), p in turned.items() if len(a) + len(b) == fewest]
     assert flip.probability == pytest.approx(min(smallest) if prefers_a else max(smallest), abs=1e-5)
-    counts = [len(one.spans) for one in (pair.a, pair.b)]
-    assert flip.tried == sum(math.comb(count, size) for count in counts for size in range(1, fewest + 1))
+    sizes = [len(deleted) for one in (pair.a, pair.b) for deleted in subsets(one)]
+    assert flip.tried == sum(1 <= size <= fewest for size in sizes)
 
 
 def test_a_flip_can_take_sentences_of_both_sides(attention):
@@ -154,8 +156,16 @@ def test_a_flip_can_take_sentences_of_both_sides(attention):
 def test_even_is_no_preference(scorer):
     (same,) = scorer.score([PreferencePair(PROMPT, GOOD, GOOD)])
     assert smallest_flip(scorer, same) is None
-    empty, one = scorer.score([(PROMPT, ""), (PROMPT, "Boil it.")])
-    assert smallest_flip(scorer, ScoredPair("", one, empty)) is None, "both empty is a tie, not a flip"
+
+
+@pytest.mark.parametrize("aggregator", ["attention_without_prompt", "last"])
+@pytest.mark.parametrize("b", ["Go away.", ""])
+def test_a_response_keeps_a_sentence(tokenizer, aggregator, b):
+    """Without any it scores an arbitrary 0, or the prompt's value."""
+    scorer = Scorer.from_model(tiny_model(aggregator=aggregator), tokenizer, name=aggregator)
+    a, other = scorer.score([(PROMPT, "Boil it."), (PROMPT, b)])
+    for pair in (ScoredPair("", a, other), ScoredPair("", other, a)):
+        assert smallest_flip(scorer, pair) is None
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ from tiny import tiny_model
 from sentrm import influence, inspection
 from sentrm.configuration import SentenceRewardConfig
 from sentrm.errors import SentrmError
-from sentrm.inspection import Inspector, check_input, replace_surrogates
+from sentrm.inspection import Inspector
 from sentrm.preferences import PreferencePair
 from sentrm.results import ScoredPair, ScoredResponse, Span
 from sentrm.scoring import Scorer
@@ -71,7 +71,7 @@ def test_chat_messages_are_a_prompt_too(inspector, scorer):
     prompt = (
         {"role": "user", "content": "Eggs?"},
         {"role": "assistant", "content": "Yes?"},
-        {"role": "user", "content": "How?"},
+        {"role": "user", "content": "How so?"},
     )
     pair, _ = inspector.pair(prompt, A, B)
     close(pair.a, scorer.score([(prompt, A)])[0])
@@ -92,14 +92,32 @@ def test_answers_are_computed_once_and_the_oldest_forgotten(inspector, monkeypat
     assert asked == [A, B, "One.", "Two.", A, B]
 
 
-def test_late_edits_read_only_what_follows(inspector):
+def test_late_edits_read_only_what_follows(inspector, monkeypatch):
+    read = []
+    original = inspection.Rescorer.score
+    monkeypatch.setattr(
+        inspection.Rescorer, "score", lambda self, *args: (original(self, *args), read.append(self.read))[0]
+    )
     inspector.pair(PROMPT, A, B)
     inspector.pair(PROMPT, A + " Enjoy.", B)
-    (of_a,) = [r for (_, side), r in inspector._rescorers.items() if side == 0]
-    assert 0 < of_a.read < 20
-    for i in range(20):
-        inspector.pair(f"{PROMPT} {i}", A, B)
-    assert len(inspector._rescorers) == inspection.RESCORERS
+    assert len(read) == 3
+    assert 0 < read[-1] < 20
+
+
+def test_what_was_read_is_kept_up_to_a_size_for_every_segmenter_together(inspector, scorer, monkeypatch):
+    inspector.pair(PROMPT, A, B)
+    inspector.cut_by("tokens").pair(PROMPT, A, B)
+    (of_a, of_b) = inspector._readers.values()
+    config = scorer.model.config.backbone_config
+    cached = 2 * config.num_hidden_layers * config.num_key_value_heads * config.head_dim  # numbers a token
+    assert of_b.size == 4 * len(of_b.ids) * (cached + config.hidden_size)
+    monkeypatch.setattr(inspection, "READERS_SIZE", of_a.size + of_b.size)
+    for i in range(5):
+        inspector.pair(f"{PROMPT} {i}", "Yes.", "No.")
+        assert 2 <= len(inspector._readers) < 10
+    monkeypatch.setattr(inspection, "READERS_SIZE", 0)
+    inspector.pair(PROMPT, A + " Enjoy.", B + " Enjoy.")
+    assert list(inspector._readers) == [(repr(PROMPT), 0), (repr(PROMPT), 1)]
 
 
 def test_responses_are_scored_in_order(inspector, scorer):
@@ -131,26 +149,30 @@ def test_responses_that_cannot_be_scored_are_named(inspector, prompt, texts, sai
 
 
 def test_missing_fields_are_named(inspector):
-    assert check_input("p", "a", "b") is None
-    assert "the prompt is only white space, response A is empty" in check_input(" ", "", "b")
+    with pytest.raises(SentrmError, match="the prompt is only white space, response A is empty"):
+        inspector.pair(" ", "", "b")
     with pytest.raises(SentrmError, match="response B is empty"):
         inspector.pair("p", "a", "")
+
+
+@pytest.mark.parametrize("prompt", [["Hi"], [{"role": "user"}], [{"role": "user", "content": None}], None])
+def test_what_is_no_message_is_refused(inspector, prompt):
+    for ask in (lambda: inspector.pair(prompt, A, B), lambda: inspector.responses(prompt, [A])):
+        with pytest.raises(SentrmError, match="expected text or chat messages, each with a role and content"):
+            ask()
 
 
 def test_an_error_speaks_of_the_responses_by_their_names(inspector):
     with pytest.raises(SentrmError, match=r"^Nothing was scored\. Response B: the first sentence has \d+ tokens"):
         inspector.pair(PROMPT, A, "x" * 5000)
-    with pytest.raises(SentrmError, match=r"^Nothing was scored\. Response A: the response has \d+ tokens"):
-        inspector.cut_by("response").pair(PROMPT, "x" * 5000, B)
     close(inspector.pair(PROMPT, A, B)[0].b, inspector.scorer.score([(PROMPT, B)])[0])
 
 
 def test_characters_that_are_none_are_replaced_and_said(inspector):
-    assert replace_surrogates("a\ud800b\udfff\ue000") == ("a\ufffdb\ufffd\ue000", 2)
-    pair, notices = inspector.pair("Egg\ud800s?", "One\0.", "Two.")
-    assert (pair.prompt, pair.a.text) == ("Egg\ufffds?", "One\0.")
+    pair, notices = inspector.pair("Egg\ud800s\udfff\ue000?", "One\0.", "Two.")
+    assert (pair.prompt, pair.a.text) == ("Egg\ufffds\ufffd\ue000?", "One\0.")
     assert len(notices) == 2
-    assert "The prompt held 1 lone surrogate" in notices[0]
+    assert "The prompt held 2 lone surrogates" in notices[0]
     assert "Response A holds 1 NUL character" in notices[1]
 
 
@@ -187,13 +209,32 @@ def test_the_prompt_check_scores_the_same_sentences_under_other_prompts(inspecto
     assert Inspector(scorer).prompt_check(pair) == check
 
 
-@pytest.mark.parametrize("text", ["a b", "为什么", "Why?", "one two three four"])
+@pytest.mark.parametrize("text", ["a b", "one two three four"])
 def test_shuffled_words_are_the_same_words_in_another_order(text):
     shuffled = inspection._shuffled(text)
     assert shuffled != text
     assert sorted(shuffled) == sorted(text)
     assert inspection._shuffled(text) == shuffled
-    assert inspection._shuffled("same same") == "same same"
+
+
+@pytest.mark.parametrize("text", ["为什么", "Why?", "same\nsame"])
+def test_a_prompt_without_another_order_is_not_shuffled(inspector, text):
+    assert inspection._shuffled(text) == text
+    assert inspector.prompt_check(inspector.pair(text, A, B)[0]).shuffled is None
+
+
+def test_there_is_no_prompt_check_where_other_text_would_be_read(tokenizer, scorer, monkeypatch):
+    def check(inspector, prompt, **cuts):
+        return inspector.prompt_check(inspector.pair(prompt, A, B, **cuts)[0])
+
+    assert check(Inspector(scorer), "word " * 200) is None, "the model did not read its beginning"
+    length = len(scorer.encoder.encode(PROMPT, A, scorer.segmenter.spans([A])[0]).ids)
+    exact = Scorer.from_model(scorer.model, tokenizer, name="tiny", max_length=length)
+    assert check(Inspector(exact), PROMPT) is not None
+    monkeypatch.setattr(inspection, "_shuffled", lambda text: f"{text} {text}")  # that takes more tokens
+    assert check(Inspector(exact), PROMPT) is None, "one sentence less"
+    whole = (Span(0, len(A)),)
+    assert check(Inspector(exact), PROMPT, cuts_a=whole) is None, "not even one"
 
 
 def test_the_length_check_takes_out_what_the_lengths_explain(tokenizer):
@@ -227,6 +268,30 @@ def test_another_segmenter_cuts_the_same_model(inspector):
     assert pair.a.model == inspector.scorer.model_info
     assert inspector.cut_by("rules").pair(PROMPT, A, B)[0].a.segmenter == inspector.scorer.segmenter_info
     assert len(inspector.cut_by("tokens").pair(PROMPT, A, B)[0].a.spans) > 10
+
+
+def test_a_response_that_is_one_span_is_cut_where_the_model_ends_and_counted(inspector):
+    """Whichever model it is: a checkpoint of a response-level model that is read in sentences drops those whole."""
+    pair, _ = inspector.cut_by("response").pair(PROMPT, A * 20, B)
+    assert pair.a.dropped_sentences == 1
+    assert len(A) < pair.a.spans[0].end < len(A * 20)
+    with pytest.raises(SentrmError, match="the first sentence has"):
+        inspector.cut_by("response").cut_by("rules").pair(PROMPT, "x" * 5000 + ". One. Two.", B)
+
+
+def test_an_answer_that_is_there_waits_for_no_other(inspector):
+    pair, _ = inspector.pair(PROMPT, A, B)
+    found: list[ScoredPair] = []
+    asking = threading.Thread(target=lambda: found.append(inspector.pair(PROMPT, A, B)[0]), daemon=True)
+
+    def ask_meanwhile(done: int, of: int) -> None:
+        if not found:
+            asking.start()
+            asking.join(20)
+            assert found == [pair]
+
+    inspector.smallest_flip(pair, ask_meanwhile)
+    assert found
 
 
 def test_threads_that_ask_at_once_get_their_own_answers(inspector, scorer):

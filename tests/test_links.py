@@ -16,7 +16,6 @@ from sentrm.errors import SentrmError
 from sentrm.links import MAX_LINK, MAX_TEXT, LinkError, decode_pair, encode_pair
 
 TEXT = st.text(st.characters(), max_size=80)  # lone surrogates and control characters among them
-MESSAGES = st.lists(st.fixed_dictionaries({"role": st.sampled_from(["user", "system"]), "content": TEXT}), min_size=1)
 
 
 def link_of(value: object) -> str:
@@ -24,7 +23,7 @@ def link_of(value: object) -> str:
     return base64.urlsafe_b64encode(packed).decode().rstrip("=")
 
 
-@given(TEXT | MESSAGES.map(tuple), TEXT, TEXT)
+@given(TEXT, TEXT, TEXT)
 def test_a_pair_comes_back_as_it_was(prompt, a, b):
     link = encode_pair(prompt, a, b)
     assert re.fullmatch(r"[\w-]+", link, re.ASCII)  # nothing that an address would escape
@@ -80,7 +79,7 @@ GOOD = encode_pair("p", "a", "b")
         link_of(b"9" * 5_000),
         "A" * (MAX_LINK + 1),
         *map(link_of, (["p", "a"], ["p", "a", "b", "c"], ["p", 1, "b"], [None, "a", "b"], {"p": 1}, [[], "a", "b"])),
-        *map(link_of, ([["x"], "a", "b"], [[{"role": "user"}], "a", "b"], [[{"role": 1, "content": ""}], "a", "b"])),
+        link_of([[{"role": "user", "content": "p"}], "a", "b"]),
     ],
 )
 def test_a_link_that_holds_no_pair_is_refused(link):

@@ -11,19 +11,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import spearmanr
 
+from sentrm import metrics
+from sentrm.metrics import group_counts, grouped, length_residuals, sampled_means
 from sentrm.results import ModelInfo, ScoredResponse, SegmenterInfo, Span
-from training import measures
 from training.measures import (
     against_length,
     correlation_estimate,
     estimate,
     length_quintiles,
-    length_residuals,
     mean_estimate,
     other_prompts,
     weight_entropy,
 )
-from training.metrics import group_counts, grouped, sampled_means
 
 
 def data(rows: int = 200, groups: int = 40) -> tuple[np.random.Generator, np.ndarray, np.ndarray]:
@@ -196,9 +195,9 @@ def test_of_many_responses_not_each_has_its_own_regression(monkeypatch: pytest.M
     characters = random.integers(20, 4000, size=1500).astype(float)
     scores = np.sin(characters / 900) + random.normal(size=1500) / 5
     exact = length_residuals(scores, characters)
-    monkeypatch.setattr(measures, "CALIBRATION_EXACT", 1500)
+    monkeypatch.setattr(metrics, "CALIBRATION_EXACT", 1500)
     assert (length_residuals(scores, characters) == exact).all()
-    monkeypatch.setattr(measures, "CALIBRATION_EXACT", 1499)
+    monkeypatch.setattr(metrics, "CALIBRATION_EXACT", 1499)
     drawn = length_residuals(scores, characters)
     assert (drawn != exact).any()
     assert drawn == pytest.approx(exact, abs=5e-3)

@@ -21,14 +21,14 @@ from torch.utils.data import Dataset
 from transformers import Trainer, TrainerControl, TrainerState, TrainingArguments
 from transformers.integrations import TensorBoardCallback
 
+from sentrm.metrics import rank_correlation, report
 from sentrm.preferences import PreferencePair
 from sentrm.results import ModelInfo, ScoredPair, ScoredResponse, SegmenterInfo, Span
 from sentrm.scoring import Scorer
 from training.charts import POINTS
 from training.config import parse
 from training.data import DataSource, SourceCount
-from training.figures import rank_correlation, report_figures
-from training.metrics import report
+from training.figures import report_figures
 from training.model_card import model_card
 from training.report import html_report
 from training.watch import SampleTable, Summary, held_out_table, sample_table

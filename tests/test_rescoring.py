@@ -206,6 +206,33 @@ def test_two_rescorers_and_a_scorer_share_a_model_that_is_tried_once(tokenizer):
         same(two.score(text), b)
 
 
+def test_without_memory_to_try_a_model_it_is_tried_again(caplog):
+    model = tiny_model()
+
+    def out_of_memory(*_):
+        raise torch.OutOfMemoryError("none left")
+
+    hook = model.backbone.register_forward_pre_hook(out_of_memory)
+    with pytest.raises(torch.OutOfMemoryError):
+        why_not(model)
+    hook.remove()
+    assert why_not(model) is None
+    assert not caplog.records
+    reason = why_not(wide_awake(UNFIT["bidirectional"]))
+    assert reason in caplog.text
+
+
+@pytest.mark.parametrize("window", ["sliding_window", "attention_chunk_size"])
+def test_a_model_is_tried_with_sequences_longer_than_its_windows(window):
+    model = wide_awake(LlamaConfig(**NARROW, **{window: 100}))
+    lengths = []
+    model.backbone.register_forward_pre_hook(
+        lambda _, args, given: lengths.append(given["input_ids"].shape[1]), with_kwargs=True
+    )
+    why_not(model)
+    assert max(lengths) > 100
+
+
 def test_half_precision_is_tried_with_its_own_rounding():
     assert why_not(tiny_model().to(torch.bfloat16)) is None
     assert why_not(wide_awake(UNFIT["bidirectional"]).to(torch.bfloat16)) is not None

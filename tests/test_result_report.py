@@ -11,6 +11,7 @@ import json
 import math
 import re
 import sys
+import time
 import types
 import xml.etree.ElementTree as ET
 
@@ -19,9 +20,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pages import Reader
 
+from sentrm.errors import SentrmError
 from sentrm.heatmap import PALETTES, heatmap_value
-from sentrm.picture import text_width, wrap
-from sentrm.report import CSV_HEADERS, to_csv, to_html, to_json, to_svg
+from sentrm.picture import text_width, to_svg, wrap
+from sentrm.report import CSV_HEADERS, to_csv, to_html, to_json
 from sentrm.results import ModelInfo, ScoredPair, ScoredResponse, SegmenterInfo, Span
 
 MODEL = ModelInfo("demo", "0" * 12, "attention", 0.03)
@@ -57,6 +59,52 @@ def response(
 
 PAIR = ScoredPair("p:1", response(), response(("No. ", "Nothing.")))
 HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)>&amp;${7*7}{{8*8}}]]>--><!--"
+
+
+# What it shows
+
+
+@pytest.mark.parametrize(
+    ("parts", "code"),
+    [
+        (("Try this:\n\n", "- ```py\n  x = 1. Done.\n  ```\n\n", "That is all. ", "Really."), [1]),
+        (("Write:\n\n", "```\n``` not closed\n```\n\n", "That is all."), [1]),
+        (("So:\n\n", "$$\nx = 1. y\n$$\n\n", "Then."), []),  # display math is cut nowhere, but no code
+    ],
+)
+def test_code_is_what_the_segmenter_takes_for_it(parts, code):
+    sentences = heatmap_value(response(parts))["sides"][0]["sentences"]
+    assert [i for i, sentence in enumerate(sentences) if sentence["code"]] == code
+
+
+def test_an_item_begins_a_line():
+    parts = ("- One. ", "a. Two.\n", "b) Three.\n", "• Four.\n", "(ii) Five.")
+    sentences = heatmap_value(response(parts))["sides"][0]["sentences"]
+    assert [sentence["item"] for sentence in sentences] == [True, False, True, True, True]
+
+
+@pytest.mark.parametrize(
+    ("segmenter", "cut", "unit"),
+    [
+        ("tokens", ("On", "e. ", "Two."), "token"),
+        ("response", ("One. Two.",), "sentence"),
+        ("rules:en", (), "sentence"),
+    ],
+)
+def test_both_sides_are_called_alike_where_one_is_cut_by_hand(segmenter, cut, unit):
+    hand = dataclasses.replace(response(("One. ", "Two.")), segmenter=SegmenterInfo("by hand", "", False))
+    beside = response(cut or ("One.",), segmenter)
+    for pair in (ScoredPair("", hand, beside), ScoredPair("", beside, hand)):
+        value = heatmap_value(pair)
+        assert value["unit"] == unit
+        assert f"median {unit} " in value["legend"]["label"]
+        titles = [sentence["title"] for side in value["sides"] for sentence in side["sentences"]]
+        assert all(f" · {unit} " in title for title in titles), titles
+
+
+def test_of_no_response_there_is_nothing_to_show():
+    with pytest.raises(SentrmError, match="got no response"):
+        heatmap_value({})
 
 
 # The page
@@ -207,6 +255,16 @@ def test_lines_keep_every_character_and_their_room(text, width):
     lines = wrap(text, width)
     assert "".join("".join(lines).split()) == "".join(text.split())
     assert all(text_width(line) <= width for line in lines)
+
+
+def test_white_space_stays_behind_its_word_and_a_long_word_is_measured_once():
+    assert wrap("word" + " " * 300, 60) == ["word"]
+    word = "x" * 50_000
+    started = time.perf_counter()
+    lines = wrap(word, 500)
+    assert time.perf_counter() - started < 1
+    assert "".join(lines) == word
+    assert text_width(lines[0]) <= 500 < text_width(lines[0] + "x")
 
 
 def test_text_to_the_left_starts_at_the_right():

@@ -137,6 +137,8 @@ def test_another_segmenter_is_said(model_dir, scorer):
     other = Scorer.from_pretrained(model_dir, segmenter="rules:de")
     (result,) = other.score([(PROMPT, GOOD)])
     assert (result.segmenter.spec, result.segmenter.own) == ("rules:de", False)
+    assert scorer.cut_by("rules:de").score([(PROMPT, GOOD)]) == [result]
+    assert other.cut_by("rules").score([(PROMPT, GOOD)]) == scorer.score([(PROMPT, GOOD)])
     with pytest.raises(SegmenterError):
         Scorer.from_pretrained(model_dir, segmenter="words")
 
@@ -247,9 +249,12 @@ def test_what_is_no_pair_or_not_finite_is_an_error(scorer, tokenizer):
     ):
         with pytest.raises(ScoringError, match="expected all PreferencePair"):
             scorer.score(items)
-    for item in ((PROMPT, None), (None, GOOD)):
+    messages = (["Hi"], [{"role": "user"}], ({"role": "user", "content": None},), [{"content": "Hi"}])
+    for item in ((PROMPT, None), (None, GOOD), *((prompt, GOOD) for prompt in messages)):
         with pytest.raises(ScoringError, match="item 1: got a prompt of"):
             scorer.score([item])
+    with pytest.raises(ScoringError, match="the reply: got a prompt of"):
+        scorer.score([(None, GOOD)], names=["the reply"])
     broken = tiny_model()
     with torch.no_grad():
         broken.value_head.weight.fill_(torch.nan)

@@ -33,6 +33,8 @@ CJK = Draft(("你好。", "我很好。", "谢谢。"))
         (Draft(()).insert(0, "N."), ("N.",)),
         (Draft(("A.",)).insert(1, "N."), ("A. ", "N.")),
         (Draft(("A.",)).insert(0, "N."), ("N. ", "A.")),
+        (Draft(("Hi. ", "World.\n")).insert(2, "New."), ("Hi. ", "World.\n", "New.\n")),
+        (Draft(("A. ", "B.\n\n")).insert(2, "C.").drop(2), ("A. ", "B.\n\n")),
         (LIST.insert(3, "- d"), ("- a\n", "- b\n", "- c\n", "- d")),
         (CJK.insert(3, "好。"), ("你好。", "我很好。", "谢谢。", "好。")),
         (PROSE.duplicate(0), ("A one. ", "A one. ", "B two.\n\n", "C three.")),
@@ -97,6 +99,8 @@ def test_all_but_white_space_stays_and_the_text_ends_as_it_did(parts, data):
     for result, expected in (
         (draft.drop(i), [ink for k, ink in enumerate(inks) if k != i]),
         (draft.duplicate(i), [*inks[: i + 1], *inks[i:]]),
+        (draft.insert(i, "N."), [*inks[:i], "N.", *inks[i:]]),
+        (draft.insert(n, "N."), [*inks, "N."]),
         (draft.move(i, j), [*(inks[:i] + inks[i + 1 :])[:j], inks[i], *(inks[:i] + inks[i + 1 :])[j:]]),
     ):
         assert [piece.rstrip() for piece in result.pieces] == expected
@@ -112,6 +116,9 @@ def test_a_draft_of_a_response_has_its_whole_text(model_dir):
     draft = Draft.from_response(one)
     assert one.dropped_sentences > 0
     assert (draft.text, draft.by_hand, draft.pieces[:-1]) == (text, False, one.sentences)
+    joined = Draft.from_response(one, scorer.segmenter).join(0)  # one sentence less, as many not read
+    (again,) = scorer.score([("Hi", joined.text, joined.spans)])
+    assert len(again.spans) + again.dropped_sentences == len(one.spans) + one.dropped_sentences - 1
     cut = Draft(("Boil the egg. Then ", "peel it."), by_hand=True)
     (by_hand,) = scorer.score([("Hi", cut.text, cut.spans)])
     assert Draft.from_response(by_hand) == cut

@@ -16,12 +16,12 @@ from transformers import LlamaModel
 
 from sentrm.columns import TokenizedPair
 from sentrm.errors import SentrmError
+from sentrm.metrics import accuracy, expected_calibration_error, interval, report, resampled_accuracies
 from sentrm.preferences import PreferencePair, load_preferences
 from sentrm.scoring import Scorer
 from training.config import parse
 from training.data import DataSource, SourceCount, is_held_out
 from training.held_out import longer_by
-from training.metrics import accuracy, expected_calibration_error, interval, report, resampled_accuracies
 from training.model_card import model_card
 from training.train import main
 from training.trainer import Collator, bradley_terry
@@ -205,7 +205,9 @@ def test_a_run_learns_saves_and_reports_what_it_measured(trained, pairs_file):
     rewards = [reward for pair in scored for side in (pair.a, pair.b) for reward in side.rewards[1:]]
     assert scorer.model_info.median_reward == pytest.approx(statistics.median(rewards), abs=1e-5)
     assert scorer.segmenter_info.own
-    assert metrics["held_out"]["always longer"]["all"]["accuracy"] == 0.0  # the rejected one has a sentence more
+    longer = metrics["held_out"]["always longer"]["all"]
+    assert longer["accuracy"] == 0.0  # the rejected one has a sentence more
+    assert not {"margin", "ece"} & set(longer)  # characters are no logits
 
     card = (trained / "README.md").read_text()
     front = yaml.safe_load(card.split("---")[1])

@@ -9,9 +9,8 @@ from typing import Any
 import numpy as np
 
 from sentrm.heatmap import even_share
+from sentrm.metrics import expected_calibration_error, rank_correlation, reliability
 from sentrm.results import ScoredPair
-
-from .metrics import expected_calibration_error, reliability
 
 POSITIONS = 8  # boundaries with a place of their own in the weights by position
 NUMBERS = 30  # points of the line of medians over the number of sentences
@@ -34,17 +33,6 @@ def report_figures(
         "wrong": sum(margin <= 0 for margin in margins),
         "most_wrong": [[pair.id, pair.margin] for pair in most_wrong(scored)],
     }
-
-
-def rank_correlation(x: Sequence[float], y: Sequence[float]) -> float | None:
-    """Spearman's ρ, equal numbers sharing their mean rank; None where all of one side are equal."""
-    ranks = []
-    for numbers in (x, y):
-        distinct, place, count = np.unique(np.asarray(numbers, dtype=float), return_inverse=True, return_counts=True)
-        if len(distinct) < 2:
-            return None
-        ranks.append((np.cumsum(count) - (count - 1) / 2)[place])
-    return float(np.corrcoef(ranks[0], ranks[1])[0, 1])
 
 
 def reward_histogram(scored: Sequence[ScoredPair]) -> dict[str, list[float]]:

@@ -11,14 +11,13 @@ from typing import Any
 import numpy as np
 
 from sentrm.configuration import SentenceRewardConfig
+from sentrm.metrics import length_residuals, report
 from sentrm.preferences import PreferencePair
 from sentrm.results import ScoredPair, ScoredResponse
 from sentrm.scoring import Scorer
 
 from .config import LENGTH_RULES, TrainConfig
 from .data import SourceCount
-from .measures import length_residuals
-from .metrics import report
 from .model_card import model_card
 from .report import html_report
 from .storage import written_aside
@@ -70,7 +69,7 @@ def write_up(
 
 def length_calibration(responses: Sequence[ScoredResponse]) -> list[list[float]] | None:
     """The score that a response of each length is expected to have: 33 knots (characters, logits), as many responses
-    between any two, of the regression in `measures.length_residuals`. None of fewer than 100 responses, or of one
+    between any two, of the regression in `metrics.length_residuals`. None of fewer than 100 responses, or of one
     length."""
     scores = np.array([one.score for one in responses])
     characters = np.array([float(len(one.text)) for one in responses])
@@ -96,11 +95,17 @@ def longer_by(pair: PreferencePair) -> float:
 
 
 def held_out_figures(systems: dict[str, list[float]], pairs: list[PreferencePair]) -> dict[str, Any]:
-    """`training.metrics.report` of each system's margins. A tie has no right side and is left out; where the rejected
-    response is more probably preferred, the margin counts towards it."""
+    """`sentrm.metrics.report` of each system's margins; of the rules that look at lengths alone, whose margins are no
+    logits, the accuracy without margin and ECE. A tie has no right side and is left out; where the rejected response is
+    more probably preferred, the margin counts towards it."""
     decided = [i for i, pair in enumerate(pairs) if pair.probability != 0.5]
     signs = [1.0 if pair.probability > 0.5 else -1.0 for pair in pairs]
     prompts, sources = [pairs[i].split_key for i in decided], [pairs[i].source for i in decided]
-    return {
+    figures = {
         name: report([signs[i] * margins[i] for i in decided], prompts, sources) for name, margins in systems.items()
     }
+    for rule in set(LENGTH_RULES) & set(figures):
+        for one in figures[rule].values():
+            one.pop("margin", None)
+            one.pop("ece", None)
+    return figures

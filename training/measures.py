@@ -13,16 +13,11 @@ from typing import Any
 
 import numpy as np
 
+from sentrm.attention_health import entropy, shares
+from sentrm.metrics import FEWEST_GROUPS, interval, rank_correlation, sampled_means
 from sentrm.results import ScoredResponse
 
-from .figures import rank_correlation
-from .metrics import FEWEST_GROUPS, interval, sampled_means
-
 Estimate = dict[str, float | None]  # value, and the ends low and high of its 95% interval
-
-CALIBRATION_SHARE = 0.5  # of all responses, in each local regression of score on length
-CALIBRATION_ROUNDS = 3  # in which outliers are weighed down
-CALIBRATION_EXACT = 10_000  # responses; with more, regressions lie 1% of the range of lengths apart
 
 
 def estimate(value: float | None, samples: np.ndarray, groups: int) -> Estimate:
@@ -105,21 +100,6 @@ def _centred_ranks(place: np.ndarray, weights: np.ndarray) -> np.ndarray:
     return ranks - (weights @ ranks) / max(weights.sum(), 1)
 
 
-def length_residuals(scores: np.ndarray, characters: np.ndarray) -> np.ndarray:
-    """What of the scores their lengths do not explain: residuals of a locally weighted regression over all responses
-    (arXiv 2409.17407, which calls it LWR; the half of the responses nearest in length and three robust rounds are what
-    its released code takes). Where half of them have one length, so many that they span two. Among many responses the
-    line is drawn between regressions that lie at most 1% of the range of lengths apart. (R,) each."""
-    from statsmodels.nonparametric.smoothers_lowess import lowess
-
-    same = np.unique(characters, return_counts=True)[1].max()  # responses of the commonest length
-    if same == len(characters):
-        return scores - scores.mean()
-    share = max(CALIBRATION_SHARE, (same + 1) / len(characters))
-    apart = 0.01 * float(np.ptp(characters)) if len(scores) > CALIBRATION_EXACT else 0.0
-    return scores - lowess(scores, characters, frac=share, it=CALIBRATION_ROUNDS, delta=apart, return_sorted=False)
-
-
 def other_prompts(prompts: Sequence[str], seed: int) -> dict[str, str]:
     """For each distinct prompt another one, all of them used once: neighbours in a shuffled circle. {} of one alone."""
     distinct = sorted(set(prompts))
@@ -133,12 +113,10 @@ def weight_entropy(responses: Sequence[ScoredResponse]) -> float | None:
     and unless weights add up to 1; those of relative attention are taken as shares of their sum."""
     entropies = []
     for response in responses:
-        weights = np.array(response.weights[response.weights[0] == 0 :])  # (K,)
-        if response.model.aggregator.startswith("relative_attention"):
-            weights = weights / max(weights.sum(), 1)
-        if response.spans and abs(weights.sum() - 1) > 1e-3:
+        relative = response.model.aggregator.startswith("relative_attention")
+        if response.spans and not relative and abs(math.fsum(response.weights) - 1) > 1e-3:
             return None
-        if len(weights) > 1:
-            positive = weights[weights > 0]
-            entropies.append(float(-(positive * np.log(positive)).sum()) / math.log(len(weights)))
+        taken = shares(response)  # (K,)
+        if len(taken) > 1:
+            entropies.append(entropy(taken) / math.log(len(taken)))
     return float(np.mean(entropies)) if entropies else None

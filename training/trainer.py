@@ -19,10 +19,10 @@ from transformers import EvalPrediction
 
 from sentrm.batching import STRATEGIES, Tokens, collate, tokens_read, usable, use
 from sentrm.errors import SentrmError
+from sentrm.metrics import accuracy, expected_calibration_error
 from sentrm.modeling import SentenceRewardModel
 
 from .checkpoints import SafeTrainer
-from .metrics import accuracy, expected_calibration_error
 from .model import activation_offloading, parameter_groups
 
 if TYPE_CHECKING:
@@ -207,7 +207,7 @@ class RewardTrainer(SafeTrainer):
         how: dict[str, Any] = {}
         if self.is_fsdp_enabled or self.is_deepspeed_enabled or "flash" in core.own_attention:
             # The first two cannot be called without their wrapper, FlashAttention not in fp32.
-            how = {"wrapped": model, "rounding": 0.02 if self.args.bf16 or self.args.fp16 else None}
+            how = {"wrapped": model, "allowed": 0.02 if self.args.bf16 or self.args.fp16 else None}
         suited = ["padded"]
         for one in STRATEGIES[1:] if self.args.batching == "auto" else [self.args.batching]:
             if usable(core, one, self.args.max_length, **how) == "padded":

@@ -54,6 +54,7 @@ import numpy as np
 from sentrm.columns import is_number, read_text
 from sentrm.errors import EncodingError, PreferenceDataError
 from sentrm.influence import shortened
+from sentrm.metrics import group_counts, grouped
 from sentrm.preferences import split_key, with_context
 from sentrm.readers import BadRow, records
 from sentrm.results import Prompt, ScoredResponse, Span
@@ -62,7 +63,6 @@ from sentrm.scoring import Scorer
 from sentrm.words import counted
 
 from ..measures import Estimate, mean_estimate
-from ..metrics import group_counts, grouped
 from .sources import by_reason, subset_names
 from .task import Item, Options, Task, chosen_items, score_all
 

@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from sentrm import readers, scoring
 from sentrm.errors import EncodingError, PreferenceDataError
+from sentrm.metrics import expected_calibration_error, group_counts, grouped, length_residuals
 from sentrm.results import Prompt, ScoredResponse
 
 from ..data import is_held_out
@@ -23,12 +24,10 @@ from ..measures import (
     correlation_estimate,
     estimate,
     length_quintiles,
-    length_residuals,
     mean_estimate,
     other_prompts,
     weight_entropy,
 )
-from ..metrics import expected_calibration_error, group_counts, grouped
 
 
 @dataclass(frozen=True)
@@ -281,18 +280,14 @@ def score_all(
         def progress(done: int, _: int) -> None:
             bar.update(done - bar.n)
 
-        try:
-            return list(scorer.score(responses, progress=progress)), []
-        except EncodingError:  # raised before the model runs; now find all that do not fit
-            pass
+        readings: list[scoring.Reading] = []
         reasons: dict[int, str] = {}
         for i, item in enumerate(responses):
             try:
-                scorer.encode([item], [f"response {item[1][:40]!r}"])
+                readings += scorer.encode([item], [f"response {item[1][:40]!r}"])
             except EncodingError as error:
                 reasons[i] = str(error)
-        kept = [one for i, one in enumerate(responses) if i not in reasons]
-        scored = iter(scorer.score(kept, progress=progress))
+        scored = iter(scorer.score_readings(readings, progress))
     return [None if i in reasons else next(scored) for i in range(len(responses))], list(reasons.values())
 
 

@@ -1,4 +1,4 @@
-"""What a list of margins says: accuracy with its interval, and calibration.
+"""What a list of margins says: accuracy with its interval, calibration, and what of it is length.
 
 The bootstrap draws whole groups (prompts), since pairs of one prompt are no independent evidence (cluster bootstrap,
 Cameron, Gelbach and Miller 2008). One draw is a row of `counts`: how often each group is in it.
@@ -11,6 +11,9 @@ from collections.abc import Sequence
 import numpy as np
 
 FEWEST_GROUPS = 10  # prompts; with less there is no interval
+CALIBRATION_SHARE = 0.5  # of all responses, in each local regression of score on length
+CALIBRATION_ROUNDS = 3  # in which outliers are weighed down
+CALIBRATION_EXACT = 10_000  # responses; with more, regressions lie 1% of the range of lengths apart
 
 
 def accuracy(margins: Sequence[float] | np.ndarray) -> float:
@@ -86,6 +89,30 @@ def expected_calibration_error(margins: Sequence[float] | np.ndarray, bins: int 
     2017, equation 3, for the two-way choice)."""
     gaps = [one["pairs"] * abs(one["accuracy"] - one["confidence"]) for one in reliability(margins, bins)]
     return sum(gaps) / max(len(margins), 1)
+
+
+def rank_correlation(x: Sequence[float] | np.ndarray, y: Sequence[float] | np.ndarray) -> float | None:
+    """Spearman's ρ, equal numbers sharing their mean rank; None where all of one side are equal."""
+    from scipy.stats import rankdata
+
+    if min(len(set(x)), len(set(y))) < 2:
+        return None
+    return float(np.corrcoef(rankdata(x), rankdata(y))[0, 1])
+
+
+def length_residuals(scores: np.ndarray, characters: np.ndarray) -> np.ndarray:
+    """What of the scores their lengths do not explain: residuals of a locally weighted regression over all responses
+    (arXiv 2409.17407, which calls it LWR; the half of the responses nearest in length and three robust rounds are what
+    its released code takes). Where half of them have one length, so many that they span two. Among many responses the
+    line is drawn between regressions that lie at most 1% of the range of lengths apart. (R,) each."""
+    from statsmodels.nonparametric.smoothers_lowess import lowess
+
+    same = np.unique(characters, return_counts=True)[1].max()  # responses of the commonest length
+    if same == len(characters):
+        return scores - scores.mean()
+    share = max(CALIBRATION_SHARE, (same + 1) / len(characters))
+    apart = 0.01 * float(np.ptp(characters)) if len(scores) > CALIBRATION_EXACT else 0.0
+    return scores - lowess(scores, characters, frac=share, it=CALIBRATION_ROUNDS, delta=apart, return_sorted=False)
 
 
 def report(margins: Sequence[float], prompts: Sequence[str], sources: Sequence[str]) -> dict[str, dict[str, float]]:
