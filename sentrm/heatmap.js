@@ -23,7 +23,8 @@ function add(parent, ...children) {
 }
 
 function drawVerdict(verdict) {
-  const box = make("section", "verdict");
+  const box = make("div", "verdict");
+  box.setAttribute("role", "group"); // no landmark: a page may hold several heatmaps
   box.setAttribute("aria-label", "Verdict");
   const score = (name, text) =>
     add(make("div", `score score-${name.toLowerCase()}`), make("small", "", `${name} · score`), make("b", "", text));
@@ -36,19 +37,30 @@ function drawVerdict(verdict) {
   return add(box, score("A", verdict.scores[0]), middle, score("B", verdict.scores[1]));
 }
 
+// Why what was asked for last was not done; what is shown stays.
+function drawAlert() {
+  element.querySelector(".live .message")?.remove();
+  const message = make("p", "message", props.alert[1]);
+  message.setAttribute("role", "alert");
+  element.querySelector(".live").prepend(message);
+  message.scrollIntoView({ block: "nearest" });
+}
+
 function drawFindings(lines) {
   const box = add(make("div", "findings"), make("div", "checks"));
   for (const line of lines) add(box, make("p", "", line));
   return box;
 }
 
-// What is found out about a value after it is drawn: {turn, found}, of name, words, whether it is a warning each.
+// What was found out about this value after it was drawn.
+const found = (name) => (props[name]?.turn === props.value.turn ? props[name]?.found : undefined);
+
+// Name, words, whether it is a warning of each.
 function drawChecks() {
   const box = element.querySelector(".checks");
   if (!box) return;
   box.replaceChildren();
-  if (!props.checks || props.checks.turn !== props.value.turn) return;
-  for (const [name, words, warning] of props.checks.found) {
+  for (const [name, words, warning] of found("checks") || []) {
     add(box, add(make("span", warning ? "check warning" : "check"), make("b", "", name), make("span", "", words)));
   }
 }
@@ -74,6 +86,7 @@ function drawSwitches(root) {
   const bar = make("div", "switches");
   for (const [key, name, choices] of [["layout", "Layout", LAYOUTS], ["palette", "Colours", PALETTES]]) {
     if (key === "layout" && unit === "response") continue; // one block either way
+    if (key === "palette" && props.value.blind) continue;
     const group = make("div", "switch");
     group.setAttribute("role", "group");
     group.setAttribute("aria-label", name);
@@ -111,7 +124,7 @@ function drawSwitches(root) {
 }
 
 function drawSentence(data, side, index) {
-  const node = make("div", `s c${data.class}`);
+  const node = make("div", data.class === undefined ? "s plain" : `s c${data.class}`);
   if (data.code) node.classList.add("code");
   if (data.only) node.classList.add("only");
   if (data.item && unit !== "response") node.classList.add("item");
@@ -126,6 +139,7 @@ function drawSentence(data, side, index) {
   text.dir = "auto";
   text.id = `${uid}-${side}-${index}`;
   node.setAttribute("aria-describedby", text.id);
+  if (props.value.blind) return add(node, add(make("span", "c"), text));
   const number = make("span", "n", data.reward);
   const bar = add(make("span", data.over ? "bar over" : "bar"), make("i"));
   bar.firstChild.style.width = `${data.bar}%`;
@@ -168,6 +182,7 @@ function drawSide(data, side, running) {
     tail.lastChild.setAttribute("aria-label", `The part of r${name} that was not read`);
     add(card, tail);
   }
+  if (props.value.blind) return card;
   const term = data.prompt_term;
   const rest = make("div", "rest");
   const line1 = `prompt term ${term.reward} × weight ${term.weight} = ${term.contribution}`;
@@ -176,12 +191,16 @@ function drawSide(data, side, running) {
 }
 
 function drawDetail() {
-  const box = make("section", "detail");
+  const box = make("div", "detail");
+  box.setAttribute("role", "group");
   box.setAttribute("aria-label", `${unit[0].toUpperCase()}${unit.slice(1)} detail`);
+  return add(box, drawHint());
+}
+
+function drawHint() {
   const keys = unit === "response" ? "" : ", arrow keys move through it";
   const more = props.value.editable ? ` A pinned ${unit} can be dropped, edited, moved.` : "";
-  add(box, make("p", "hint", `Point at a ${unit} for its numbers; click or press Enter to pin it. Tab reaches a response${keys}.${more}`));
-  return box;
+  return make("p", "hint", `Point at a ${unit} for its numbers; click or press Enter to pin it. Tab reaches a response${keys}.${more}`);
 }
 
 function showDetail(node) {
@@ -195,6 +214,7 @@ function showDetail(node) {
     const cell = add(make("div", "field"), make("small", "", name), make("span", "", value));
     return more ? add(cell, make("em", "", more)) : cell;
   };
+  const lost = found("left_out")?.[node.dataset.side][node.dataset.index];
   const quote = add(make("div", "field quote"), make("small", "", pinned ? `${data.title} · pinned, Esc releases` : data.title), make("span", "", data.text));
   quote.lastChild.dir = "auto";
   box.classList.add("open");
@@ -202,7 +222,7 @@ function showDetail(node) {
     quote,
     field("reward", data.exact, data.above),
     field("weight", data.weight, data.even),
-    field("contribution", data.contribution, "weight × reward"),
+    field("contribution", data.contribution, lost ? `weight × reward; left out ${lost}` : "weight × reward"),
     field("value before → after", data.value, data.tokens),
   );
   if (props.value.editable) add(box, pinned || node === document.activeElement ? drawActions(node) : make("div", "actions"));
@@ -229,14 +249,29 @@ function pin(node) {
   tell(node || document.activeElement.closest?.(".s"));
 }
 
-function focusSentence(node) {
+// Quietly where `pin` follows, which tells.
+function focusSentence(node, quiet) {
   for (const other of sides[node.dataset.side].nodes) other.tabIndex = -1;
   node.tabIndex = 0;
   select(null);
   node.focus({ preventScroll: true });
   node.scrollIntoView({ block: "nearest" });
+  if (quiet) return;
   showDetail(node);
   tell(node);
+}
+
+// The first Escape lets go of a pinned sentence, the next puts its numbers away.
+function release() {
+  if (pinned) {
+    pin(null);
+    if (document.activeElement === document.body) shown.focus({ preventScroll: true }); // it was on a button of the panel
+    return;
+  }
+  shown?.classList.remove("on");
+  shown = null;
+  element.querySelector(".detail.open")?.replaceChildren(drawHint());
+  element.querySelector(".detail.open")?.classList.remove("open");
 }
 
 function render() {
@@ -265,11 +300,7 @@ function render() {
   unit = value.unit;
   root.dataset.unit = unit;
   live.replaceChildren();
-  if (value.alert) {
-    const alert = make("p", "message", value.alert);
-    alert.setAttribute("role", "alert");
-    add(live, alert);
-  }
+  if (value.said) add(live, make("p", "said", value.said));
   if (value.verdict) add(live, drawVerdict(value.verdict));
   if (value.findings) add(root, drawFindings(value.findings));
   if (value.notices.length) {
@@ -279,8 +310,8 @@ function render() {
   }
   const pair = make("div", "pair");
   value.sides.forEach((side, index) => add(pair, drawSide(side, index, value.running)));
-  root.dataset.compact = Boolean(value.compact);
   if (value.compact) add(root, pair);
+  else if (value.blind) add(root, add(make("div", "tools"), drawSwitches(root)), pair);
   else add(root, add(make("div", "tools"), drawLegend(value.legend), drawSwitches(root)), pair, drawDetail());
   drawChecks();
   if (value.editable) {
@@ -290,6 +321,7 @@ function render() {
   }
   if (!shown) tell(null);
   root.dataset.drawn = (performance.now() - started).toFixed(1); // milliseconds
+  document.dispatchEvent(new CustomEvent("drawn"));
 }
 
 const sentenceOf = (event) => event.target.closest(".s");
@@ -306,11 +338,11 @@ element.addEventListener("click", (event) => {
   const node = sentenceOf(event);
   if (!node) return;
   const unpin = node.getAttribute("aria-selected") === "true";
-  focusSentence(node);
+  focusSentence(node, !unpin);
   if (!unpin) pin(node);
 });
 element.addEventListener("keydown", (event) => {
-  if (event.key === "Escape") return pin(null);
+  if (event.key === "Escape") return release();
   const node = sentenceOf(event);
   if (!node || event.ctrlKey || event.metaKey) return;
   if ((props.value.editable && operateByKey(event, node)) || event.altKey) return;
@@ -327,9 +359,11 @@ element.addEventListener("keydown", (event) => {
   event.preventDefault();
 });
 
-document.addEventListener("sentence", ({ detail: { side, index, from } }) => {
+document.addEventListener("sentence", function hear({ detail: { side, index, from } }) {
+  if (!element.isConnected) return document.removeEventListener("sentence", hear); // drawn anew elsewhere
   if (from === "text") return;
-  const node = index === null ? null : sides[side]?.nodes[index];
+  if (index === null) return release();
+  const node = sides[side]?.nodes[index];
   if (node) {
     for (const other of sides[side].nodes) other.tabIndex = other === node ? 0 : -1;
   }
@@ -338,4 +372,8 @@ document.addEventListener("sentence", ({ detail: { side, index, from } }) => {
 
 watch("value", render);
 watch("checks", drawChecks);
+watch("left_out", () => {
+  if (shown && !element.querySelector(".detail").contains(document.activeElement)) showDetail(shown);
+});
+watch("alert", drawAlert);
 render();

@@ -100,7 +100,7 @@ def test_curves_end_at_the_score_and_the_last_value(pair):
             if all_values:
                 assert list(line.y) == list(one.values)
             assert list(line.customdata) == [[side, None], *([side, i] for i in range(len(one.spans)))]
-            assert number(re.search(r"[+−]?\d+\.\d+", line.text[-1])[0]) == pytest.approx(line.y[-1], abs=5.1e-3)
+            assert number(re.search(r"[+−]?\d+\.\d+", line.name)[0]) == pytest.approx(line.y[-1], abs=5.1e-3)
     rows = words.curve_rows(pair)
     assert {len(row) for row in rows} == {len(words.CURVE_HEADERS)}
     assert number(rows[len(pair.a.values) - 1][4]) == pytest.approx(pair.a.score, abs=5.1e-5)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from itertools import pairwise
 
+import gradio as gr
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -13,8 +14,9 @@ from sentrm.errors import SentrmError
 from sentrm.inspection import Inspector
 from sentrm.preferences import PreferencePair
 from sentrm.scoring import Scorer
-from sentrm.surgery import SurgeryError
+from sentrm.surgery import History, SurgeryError
 from sentrm.ui import play
+from sentrm.ui.stop import Stop, Stopped
 
 PROMPT, A, B = "How do I boil an egg?", "Boil it. Wait a while. Then peel it.", "I would not know. Ask a cook."
 ACTIONS = [
@@ -127,6 +129,41 @@ def test_another_segmenter_is_a_step_like_any_other(cutters, scorer, desk):
 def test_what_is_no_action_is_refused_in_words(cutters, desk, action):
     with pytest.raises(SurgeryError, match=r"got|Load"):
         play.act(cutters, desk, action)
+
+
+def test_what_was_asked_of_another_turn_or_text_is_refused(cutters, desk):
+    moved, _ = play.act(cutters, desk, {"op": "drop", "side": 0, "sentence": 1, "turn": desk.turn})
+    assert moved.turn != desk.turn
+    with pytest.raises(SurgeryError, match="moved on"):
+        play.act(cutters, moved, {"op": "drop", "side": 0, "sentence": 1, "turn": desk.turn})
+    assert play.holds(desk, PROMPT, A, B)
+    assert not play.holds(moved, PROMPT, A, B)
+    lone = play.open_pair(cutters, PROMPT, f"\ud800{A}", B)[0]
+    assert play.holds(lone, PROMPT, f"\ud800{A}", B)
+
+
+def test_what_was_not_read_is_counted_the_same_after_a_cut_by_hand(cutters):
+    text = "Boil it. Wait. " + "Peel it. " * 300
+    desk, before, _ = play.open_pair(cutters, PROMPT, text, B)
+    assert before.a.dropped_sentences > 1
+    _, pair = play.act(cutters, desk, {"op": "join", "side": 0, "sentence": 0})
+    assert len(pair.a.spans) + pair.a.dropped_sentences == len(before.a.spans) + before.a.dropped_sentences - 1
+
+
+def test_leaving_each_sentence_out_ends_once_the_reader_has_gone_on(cutters, desk):
+    stop, request = Stop(), gr.Request(session_hash="anna")
+    report = stop.watched(request)
+    stop.press(request)
+    with pytest.raises(Stopped):
+        cutters("").leave_one_out(play.score(cutters, desk).a, report)
+
+
+def test_a_long_history_keeps_its_first_and_its_last_steps():
+    history = History((), 0)
+    for value in range(1, 1000):
+        history = history.do(value)
+    assert history.past == (0, *range(899, 999))
+    assert history.reset().present == 0
 
 
 def test_a_response_keeps_its_last_sentence(cutters):

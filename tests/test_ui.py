@@ -31,6 +31,7 @@ from sentrm.ui.heatmap import PairHeatmap
 from sentrm.ui.inspect import check_words, how_to_read, inspect_page, page_value, read_examples
 from sentrm.ui.look import DARK, LIGHT, launch_options
 from sentrm.ui.play import Desk, Step
+from sentrm.ui.stop import Stop, Stopped
 from sentrm.ui.table import Table
 from sentrm.ui.understand import alignment_value, cut_line, flip_words, segmentation_value
 
@@ -445,6 +446,8 @@ def test_what_is_carried_away():
         assert value["name"].startswith("sentrm-pair.")
     link = carry_value(ALIKE, "link")["query"]
     assert decode_pair(link.removeprefix("?pair=")) == (ALIKE.prompt, ALIKE.a.text, ALIKE.b.text)
+    assert not carry_value(ALIKE, "link")["more"]
+    assert "by hand" in carry_value(ALIKE, "link", recut=True)["more"]
     long = ScoredPair("", dataclasses.replace(PAIR.a, text="".join(map(chr, range(200, 60000)))[:55000]), PAIR.b)
     assert "Export it as a file" in carry_value(long, "link")["message"]
 
@@ -454,6 +457,18 @@ def test_no_script_of_the_page_parses_markup():
         script = file.read_text(encoding="utf-8")
         assert not re.search("innerHTML|outerHTML|insertAdjacentHTML|document.write|eval\\(", script), file
     assert "${" not in Table().html_template
+
+
+def test_stop_ends_what_one_session_has_asked_for_so_far():
+    stop, anna, bert = Stop(), gr.Request(session_hash="anna"), gr.Request(session_hash="bert")
+    of_anna, of_bert = [stop.watched(anna), stop.watched(anna)], stop.watched(bert)
+    stop.press(anna)
+    for report in of_anna:
+        with pytest.raises(Stopped):
+            report(1, 2)
+    of_bert(1, 2)
+    stop.watched(anna)(1, 2)
+    stop.press(gr.Request(session_hash="who has asked for nothing"))
 
 
 # Charts and table
@@ -505,7 +520,7 @@ def test_building_the_app_scores_nothing():
 
     async def build():  # where no event loop runs, gradio opens some and leaves them open
         with gr.Blocks() as app:
-            inspect_page(Inspector(FixedScorer()), examples)
+            inspect_page(app, Inspector(FixedScorer()), examples)
         return app
 
     assert asyncio.run(build()).fns
@@ -514,6 +529,7 @@ def test_building_the_app_scores_nothing():
 def test_the_look_names_no_other_host():
     options = launch_options()
     assert options["theme"]._stylesheets == []
+    assert options["run_history"] is False  # gradio's, of every call, in the reader's browser
     assert "://" not in options["head"]
     for file in (*(ROOT / "sentrm").glob("heatmap.*"), *(ROOT / "sentrm/ui").glob("*.js")):
         assert "http" not in file.read_text(encoding="utf-8").replace("colorbrewer2.org", "")

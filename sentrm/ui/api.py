@@ -11,7 +11,7 @@ import gradio as gr
 from ..errors import ScoringError, SentrmError
 from ..inspection import Inspector, failure
 
-QUEUE = "score"  # all that reads a model waits in one queue, the pages' too
+QUEUE = "score"  # what is scored waits in one queue, the pages' too
 T = TypeVar("T")
 
 

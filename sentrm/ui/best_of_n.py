@@ -3,7 +3,7 @@
 Decisions:
 - One heatmap of all responses, the best first, on one scale: colours of different responses can be compared.
 - The fields are there from the start and shown as they are needed, so that a text keeps its place while others change.
-- Two of the responses open in Inspect by a link that holds them; nothing is kept of what a reader wrote.
+- Two of the responses open in Inspect by a link that holds them; the server stores nothing of what a reader wrote.
 """
 
 from __future__ import annotations
@@ -12,28 +12,21 @@ from collections.abc import Sequence
 from typing import Any
 
 import gradio as gr
-from gradio.context import Context
 
 from ..errors import SentrmError
 from ..heatmap import heatmap_value, message_value
 from ..inspection import Inspector, failure
 from ..links import LinkError, encode_pair
-from ..results import Prompt, ScoredResponse
+from ..results import ScoredResponse
 from ..words import counted, plain, signed
 from .api import QUEUE
-from .fields import prompt_field
-from .heatmap import PairHeatmap
+from .fields import ASKED_JS, KEPT_JS, TOUCHED_JS, button_row, kept_texts, prompt_field
+from .heatmap import PairHeatmap, alert
 from .inspect import Example
-from .stop import END_JS, START_JS, Stop
+from .stop import Stop
 
 FEWEST, MOST = 2, 16  # responses
 SEPARATOR = "---"
-
-ON_LOAD_JS = """() => {
-  document.addEventListener("keydown", (event) => {
-    if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) document.querySelector("#score")?.click();
-  });
-}"""
 
 
 def rank(responses: Sequence[ScoredResponse]) -> list[int]:
@@ -50,7 +43,7 @@ def ranking_value(responses: Sequence[ScoredResponse]) -> dict[str, Any]:
         score = responses[i].score
         behind = f", {plain(best - score)} behind" if place > 1 else ""
         side["meta"] = f"rank {place} · score {signed(score)}{behind} · {side['meta']}"
-    return {**value, "layout": "flow"}
+    return {**value, "layout": "flow", "said": f"Response {order[0] + 1} ranks first of {len(order)}."}
 
 
 def split_texts(pasted: str, separator: str = SEPARATOR) -> list[str]:
@@ -76,27 +69,36 @@ def split_texts(pasted: str, separator: str = SEPARATOR) -> list[str]:
     return texts
 
 
-def pair_link(prompt: Prompt, a: str, b: str) -> str:
+def pair_link(prompt: str, a: str, b: str) -> str:
     """The address of the Inspect page with this pair, from this page. Raises LinkError for a pair that is too long."""
     return f"./?pair={encode_pair(prompt, a, b)}"
 
 
-def best_of_n_page(inspector: Inspector, examples: Sequence[Example] = ()) -> None:
-    """Fill the `gr.Blocks` that is being built. It computes nothing; a visit ranks both responses of an example."""
+def best_of_n_page(app: gr.Blocks, inspector: Inspector, examples: Sequence[Example] = ()) -> None:
+    """Fill the app that is being built. It computes nothing; a visit ranks both responses of an example."""
     gr.HTML('<div class="page-head"><h1>Best of N</h1></div>', apply_default_css=False)
+    offered = [text for one in examples[:1] for text in (one.prompt, one.a, one.b)] or [""]
     scored = gr.State(None)  # prompt and responses as ranked, the best first
     shown = gr.State(FEWEST)  # fields in use
+    stopping = Stop()
+    kept = gr.Textbox(visible=False)
     prompt = prompt_field()
     rows, fields, removers = [], [], []
     for i in range(MOST):
         with gr.Row(elem_classes="candidate", visible=i < FEWEST) as row:
-            field = gr.Textbox(label=f"Response {i + 1}", lines=2, max_lines=6, elem_id=f"response-{i + 1}", scale=1)
+            field = gr.Textbox(
+                label=f"Response {i + 1}",
+                lines=2,
+                max_lines=6,
+                elem_id=f"response-{i + 1}",
+                elem_classes="typed",
+                scale=1,
+            )
             removers.append(gr.Button("Remove", size="sm", scale=0, min_width=84, visible=False))
         rows.append(row)
         fields.append(field)
     with gr.Row(elem_classes="score-row"):
-        button = gr.Button("Rank", variant="primary", elem_id="score")
-        stop = gr.Button("Stop", elem_id="stop")
+        button, stop, busy = button_row("Rank")
         add = gr.Button("Add a response", elem_id="add", scale=0, min_width=170)
     with gr.Accordion("Paste many responses at once", open=False, elem_id="paste"):
         pasted = gr.Textbox(label=f"Responses, a line with {SEPARATOR} alone between two", lines=5, max_lines=12)
@@ -107,32 +109,41 @@ def best_of_n_page(inspector: Inspector, examples: Sequence[Example] = ()) -> No
             first = gr.Dropdown([], label="A", filterable=False, elem_id="first")
             second = gr.Dropdown([], label="B", filterable=False, elem_id="second")
         link = gr.Button("Open these two in Inspect", link=".", elem_id="open")
-    stopping = Stop()
 
-    def arranged(texts: Sequence[str]) -> dict[Any, Any]:
-        """These texts in the fields, as many of them shown, and at least two."""
-        count = max(FEWEST, len(texts))
+    def arranged(count: int) -> dict[Any, Any]:
+        """So many fields, at least two."""
+        count = max(FEWEST, count)
         return {
             shown: count,
             add: gr.update(interactive=count < MOST),
             **{row: gr.update(visible=i < count) for i, row in enumerate(rows)},
             **{remover: gr.update(visible=i < count and count > FEWEST) for i, remover in enumerate(removers)},
-            **{field: texts[i] if i < len(texts) else "" for i, field in enumerate(fields)},
         }
 
-    def ranked(request: gr.Request, prompt_now: str | None, count: int, *texts: str | None) -> dict[Any, Any]:
+    def filled(texts: Sequence[str], start: int = 0) -> dict[Any, Any]:
+        """These texts in the fields from `start` on, and none behind them."""
+        behind = [*texts, *[""] * MOST]
+        return {**arranged(start + len(texts)), **dict(zip(fields[start:], behind, strict=False))}
+
+    def ranked(
+        request: gr.Request,
+        before: tuple[str, list[str]] | None,
+        prompt_now: str | None,
+        count: int,
+        *texts: str | None,
+    ) -> dict[Any, Any]:
         try:
             responses = inspector.responses(
                 prompt_now or "", [text or "" for text in texts[:count]], stopping.watched(request)
             )
         except (SentrmError, RuntimeError) as error:  # torch raises RuntimeError, for one when memory runs out
-            return {heatmap: message_value(failure(error)), scored: None, opener: gr.update(visible=False)}
+            return {heatmap: alert(failure(error)) if before else message_value(failure(error))}
         order = rank(responses)
         names = [
             (f"rank {place} · response {i + 1} · {signed(responses[i].score)}", place - 1)
             for place, i in enumerate(order, start=1)
         ]
-        kept = responses[0].prompt, [responses[i].text for i in order]
+        kept = str(responses[0].prompt), [responses[i].text for i in order]
         return {
             heatmap: ranking_value(responses),
             scored: kept,
@@ -142,7 +153,7 @@ def best_of_n_page(inspector: Inspector, examples: Sequence[Example] = ()) -> No
             link: linked(kept, 0, 1),
         }
 
-    def linked(kept: tuple[Prompt, list[str]] | None, one: int, other: int) -> Any:
+    def linked(kept: tuple[str, list[str]] | None, one: int, other: int) -> Any:
         if kept is None:
             return gr.update(link=None, interactive=False)
         try:
@@ -153,39 +164,41 @@ def best_of_n_page(inspector: Inspector, examples: Sequence[Example] = ()) -> No
 
     def paste(text: str | None) -> dict[Any, Any]:
         try:
-            return arranged(split_texts(text or ""))
+            return filled(split_texts(text or ""))
         except SentrmError as error:
             raise gr.Error(str(error), print_exception=False) from error
 
-    def visit(request: gr.Request) -> dict[Any, Any]:
-        if not examples:
-            return {heatmap: None}
-        texts = [examples[0].a, examples[0].b]
-        return {
-            prompt: examples[0].prompt,
-            **arranged(texts),
-            **ranked(request, examples[0].prompt, len(texts), *texts),
-        }
+    def visit(said: str | None) -> dict[Any, Any]:
+        asked, *texts = kept_texts(said) or offered
+        return {prompt: asked, **filled(texts[:MOST])}
 
-    arrangement = [shown, add, *rows, *removers, *fields]
+    arrangement = [shown, add, *rows, *removers]
+    asked = [scored, prompt, shown, *fields]
     results = [heatmap, scored, opener, first, second, link]
-    run: dict[str, Any] = {"concurrency_id": QUEUE, "show_progress_on": heatmap, "show_progress": "minimal"}
+    run: dict[str, Any] = {
+        "concurrency_id": QUEUE,
+        "show_progress_on": [heatmap, busy],
+        "show_progress": "minimal",
+        "trigger_mode": "always_last",
+    }
     quick: dict[str, Any] = {"queue": False, "show_progress": "hidden"}
-    add.click(lambda count, *texts: arranged([*texts[:count], ""]), [shown, *fields], arrangement, **quick)
+    add.click(lambda count: arranged(count + 1), shown, arrangement, **quick)
     for i, remover in enumerate(removers):
+        remover.click(None, js=TOUCHED_JS)
         remover.click(
-            lambda count, *texts, i=i: arranged([*texts[:i], *texts[i + 1 : count]]),
+            lambda count, *texts, i=i: filled(texts[i + 1 : count], i),
             [shown, *fields],
-            arrangement,
+            [*arrangement, *fields[i:]],
             **quick,
         )
-    take.click(paste, pasted, arrangement, **quick)
-    button.click(None, js=START_JS)
-    button.click(ranked, [prompt, shown, *fields], results, **run).then(None, js=END_JS)
-    stop.click(stopping.press, queue=False)
+    take.click(None, js=TOUCHED_JS)
+    take.click(paste, pasted, [*arrangement, *fields], **quick)
+    button.click(None, js=ASKED_JS)
+    jobs: list[Any] = [button.click(ranked, asked, results, **run)]
     for choice in (first, second):
         choice.input(linked, [scored, first, second], link, **quick)
-    page = Context.root_block
-    assert page is not None  # gradio itself asks for one before
-    page.load(None, js=ON_LOAD_JS)
-    page.load(visit, None, [prompt, *arrangement, *results], **run)
+    opened = app.load(visit, kept, [prompt, *arrangement, *fields], js=KEPT_JS, **quick)
+    if examples:
+        jobs.append(opened.then(ranked, asked, results, **run))
+    stop.click(stopping.press, cancels=jobs, **quick)
+    app.unload(stopping.press)

@@ -26,26 +26,28 @@ function save(blob, name) {
 function draw(svg, name) {
   const image = new Image();
   const source = URL.createObjectURL(new Blob([svg], { type: "image/svg+xml" }));
+  const giveUp = () => (said.textContent = "The picture is too large; take SVG.");
+  image.onerror = giveUp;
   image.onload = () => {
     const canvas = document.createElement("canvas");
     const scale = Math.min(2, 16000 / image.height);
     canvas.width = image.width * scale;
     canvas.height = image.height * scale;
     canvas.getContext("2d").drawImage(image, 0, 0, canvas.width, canvas.height);
-    canvas.toBlob((blob) => save(blob, name), "image/png");
+    canvas.toBlob((blob) => (blob ? save(blob, name) : giveUp()), "image/png");
     URL.revokeObjectURL(source);
   };
   image.src = source;
 }
 
-async function copy(query) {
+async function copy(query, more) {
   const address = `${location.origin}${location.pathname}${query}`;
   history.replaceState(history.state, "", address);
   try {
     await navigator.clipboard.writeText(address);
-    said.textContent = "The link is copied. It holds the texts themselves; nothing is stored.";
+    said.textContent = `The link is copied. It holds the texts themselves; nothing is stored.${more}`;
   } catch {
-    said.textContent = "The link stands in the address bar. It holds the texts themselves; nothing is stored.";
+    said.textContent = `The link stands in the address bar. It holds the texts themselves; nothing is stored.${more}`;
   }
 }
 
@@ -53,7 +55,7 @@ watch("value", () => {
   const value = props.value;
   said.textContent = value?.message || "";
   if (!value || value.message) return;
-  if (value.query) copy(value.query);
+  if (value.query) copy(value.query, value.more);
   else if (value.name.endsWith(".png")) draw(value.text, value.name);
   else save(new Blob([value.text], { type: `${value.type};charset=utf-8` }), value.name);
 });

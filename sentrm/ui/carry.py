@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from ..links import LinkError, encode_pair
-from ..report import to_csv, to_html, to_json, to_svg
+from ..picture import to_svg
+from ..report import to_csv, to_html, to_json
 from ..results import ScoredPair
 from .heatmap import Drawing
 
@@ -29,11 +30,18 @@ class Carry(Drawing):
         super().__init__(value, '<div class="carry"></div>', "", _SCRIPT, **kwargs)
 
 
-def carry_value(pair: ScoredPair, kind: object) -> dict[str, Any]:
-    """The file or link of a kind; each answer differs from the one before, so that the browser hears of it."""
+def carry_value(pair: ScoredPair, kind: object, recut: bool = False) -> dict[str, Any]:
+    """The file or link of a kind; each answer differs from the one before, so that the browser hears of it.
+
+    Args:
+        recut: whether the pair would be cut otherwise when its texts are opened again.
+    """
     if kind == "link":
+        assert isinstance(pair.prompt, str)  # the page takes no other
+        more = " Cuts by hand or by another segmenter are not in it." if recut else ""
         try:
-            return {"asked": next(_ASKED), "query": f"?pair={encode_pair(pair.prompt, pair.a.text, pair.b.text)}"}
+            query = f"?pair={encode_pair(pair.prompt, pair.a.text, pair.b.text)}"
+            return {"asked": next(_ASKED), "query": query, "more": more}
         except LinkError as error:
             return {"asked": next(_ASKED), "message": f"No link: {error}"}
     media, write = _FILES[str(kind)]

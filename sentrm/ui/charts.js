@@ -38,6 +38,7 @@
       if (customdata && customdata[1] !== null && customdata[1] !== OTHERS) send(...customdata);
     });
     graph.addEventListener("keydown", (event) => {
+      if (event.key === "Escape") send(null, null);
       const step = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }[event.key];
       if (!step) return;
       event.preventDefault();
@@ -53,7 +54,7 @@
   function say() {
     const line = document.querySelector(".chosen");
     if (!line) return;
-    const node = chosen && document.querySelector(`#heatmap .s[data-side="${chosen.side}"][data-index="${chosen.index}"]`);
+    const node = chosen?.from === "chart" && document.querySelector(`#heatmap .s[data-side="${chosen.side}"][data-index="${chosen.index}"]`);
     line.textContent = node ? `${"AB"[chosen.side]} · ${node.getAttribute("aria-label")}: ${node.querySelector(".t").textContent}` : "";
   }
 

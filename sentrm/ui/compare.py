@@ -17,7 +17,6 @@ from dataclasses import replace
 from typing import Any
 
 import gradio as gr
-from gradio.context import Context
 
 from ..catalogue import Catalogue
 from ..errors import SentrmError
@@ -26,11 +25,10 @@ from ..inspection import Inspector, failure
 from ..results import ScoredPair
 from ..words import MINUS, signed
 from .api import QUEUE
-from .best_of_n import ON_LOAD_JS
-from .fields import pair_fields
+from .fields import ASKED_JS, KEPT_JS, button_row, kept_texts, pair_fields
 from .heatmap import PairHeatmap
 from .inspect import Example
-from .stop import END_JS, START_JS, Stop
+from .stop import Stop
 from .table import line
 
 HOW = """<h2 class="section-head">Difference</h2>
@@ -82,8 +80,8 @@ def agreement_line(one: ScoredPair, other: ScoredPair) -> str:
     return f"Model 1 prefers {preferred[0]}, model 2 {preferred[1]} ({margins})."
 
 
-def compare_page(catalogue: Catalogue, inspector: Inspector, examples: Sequence[Example] = ()) -> None:
-    """Fill the `gr.Blocks` that is being built.
+def compare_page(app: gr.Blocks, catalogue: Catalogue, inspector: Inspector, examples: Sequence[Example] = ()) -> None:
+    """Fill the app that is being built.
 
     Args:
         inspector: of the catalogue's first model.
@@ -102,11 +100,10 @@ def compare_page(catalogue: Catalogue, inspector: Inspector, examples: Sequence[
     gr.HTML(f'<p class="section-note">{where}</p>', apply_default_css=False)
     fields = pair_fields()
     with gr.Row(elem_classes="score-row"):
-        button = gr.Button("Compare", variant="primary", elem_id="score")
-        stop = gr.Button("Stop", elem_id="stop")
+        button, stop, busy = button_row("Compare")
     message = PairHeatmap(elem_id="refusal")
     with gr.Column(visible=False, elem_id="comparison") as results:
-        agreement = line(elem_id="agreement")
+        agreement = line("status", elem_id="agreement")
         with gr.Row(elem_classes="models"):
             heatmaps = []
             for i in (1, 2):
@@ -117,6 +114,7 @@ def compare_page(catalogue: Catalogue, inspector: Inspector, examples: Sequence[
         difference = PairHeatmap(elem_id="difference")
 
     stopping = Stop()
+    kept = gr.Textbox(visible=False)
 
     def compared(
         request: gr.Request, one: str, other: str, prompt_now: str | None, a_now: str | None, b_now: str | None
@@ -139,15 +137,21 @@ def compare_page(catalogue: Catalogue, inspector: Inspector, examples: Sequence[
             difference: difference_value(left, right),
         }
 
-    run: dict[str, Any] = {"concurrency_id": QUEUE, "show_progress_on": message, "show_progress": "minimal"}
+    def visit(said: str | None) -> list[str]:
+        example = [text for one in examples[:1] for text in (one.prompt, one.a, one.b)]
+        return kept_texts(said) or example or [""] * 3
+
     quick: dict[str, Any] = {"queue": False, "show_progress": "hidden"}
-    outputs = [message, results, agreement, *heatmaps, difference]
-    button.click(None, js=START_JS)
-    button.click(compared, [first, second, *fields], outputs, **run).then(None, js=END_JS)
-    stop.click(stopping.press, queue=False)
-    page = Context.root_block
-    assert page is not None  # gradio itself asks for one before
-    page.load(None, js=ON_LOAD_JS)
-    if examples:
-        example = examples[0]
-        page.load(lambda: [example.prompt, example.a, example.b], None, fields, **quick)
+    button.click(None, js=ASKED_JS)
+    job = button.click(
+        compared,
+        [first, second, *fields],
+        [message, results, agreement, *heatmaps, difference],
+        concurrency_id=QUEUE,
+        show_progress_on=[message, busy],
+        show_progress="minimal",
+        trigger_mode="always_last",
+    )
+    stop.click(stopping.press, cancels=job, **quick)
+    app.unload(stopping.press)
+    app.load(visit, kept, fields, js=KEPT_JS, **quick)

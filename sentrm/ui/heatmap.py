@@ -6,6 +6,7 @@ The template is fixed and takes no data: gradio would evaluate `${...}` inside i
 from __future__ import annotations
 
 from abc import ABCMeta
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,9 @@ import gradio as gr
 from gradio.component_meta import ComponentMeta, updateable
 
 from ..heatmap import SCRIPT, STYLE, TEMPLATE
+from ..words import visible
 
+_ALERTS = count()  # each differs from the one before, so that the browser hears of it
 _SURGERY = Path(__file__).with_name("surgery.js").read_text(encoding="utf-8")
 
 
@@ -45,15 +48,32 @@ class Drawing(gr.HTML, metaclass=_NoStub):
     def api_info(self) -> dict[str, Any]:
         return {"type": "object"}
 
+    def get_config(self) -> dict[str, Any]:  # type: ignore[override]
+        """Without the listeners that gradio makes of the names of further properties, which stand in `props`: it copies
+        the configuration for every visit, and through a listener the whole app."""
+        return {name: value for name, value in super().get_config().items() if not callable(value)}
+
 
 class PairHeatmap(Drawing):
     """Draws what `heatmap_value` or `message_value` returns. Knows results only, nothing of models.
 
-    `checks`, {"turn", "found"}, is what was found out about the value of that turn after it was drawn. The reader's
-    actions arrive as the event `edit`, if the value is `editable`.
+    Of the value of one turn more is found out after it is drawn, {"turn", "found"}: `checks`, and `left_out`, what the
+    score loses without each sentence. `alert` is why the reader's last wish was not done. The reader's actions arrive
+    as the event `edit`, if the value is `editable`.
     """
 
     def __init__(
-        self, value: dict[str, Any] | None = None, checks: dict[str, Any] | None = None, **kwargs: Any
+        self,
+        value: dict[str, Any] | None = None,
+        checks: dict[str, Any] | None = None,
+        left_out: dict[str, Any] | None = None,
+        alert: tuple[int, str] | None = None,
+        **kwargs: Any,
     ) -> None:
-        super().__init__(value, TEMPLATE, STYLE, _SURGERY + SCRIPT, checks=checks, **kwargs)
+        more = {"checks": checks, "left_out": left_out, "alert": alert}
+        super().__init__(value, TEMPLATE, STYLE, _SURGERY + SCRIPT, **more, **kwargs)
+
+
+def alert(said: str) -> dict[str, Any]:
+    """An update that leaves what is shown as it is, and says above it why nothing else came."""
+    return gr.update(alert=(next(_ALERTS), visible(said)))

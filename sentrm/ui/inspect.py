@@ -1,8 +1,11 @@
 """The Inspect page: two responses to one prompt in; out come a heatmap of both to operate on, and what lies behind it.
 
 Decisions:
-- What is open is a `Desk` in the session's state; the inputs follow it. Nothing else is kept of what a reader wrote.
-- An action waits for the heatmap alone: charts and checks follow when the reader pauses, and only in the open tab.
+- What is open is a `Desk` in the session's state; the inputs follow it. Of what a reader wrote the server keeps this,
+  and the last answers of the model in memory (`Inspector`); the browser's tab keeps the fields until it is closed.
+- A step is taken from a desk and fields that say the same; else it is refused, and nothing on the page changes.
+- An action waits for the heatmap alone: charts, checks and the smallest flip have a queue of their own, follow when the
+  reader pauses, and end once they are of what was.
 - The heatmap's component takes the actions; this page gives them to `play` and draws the answer.
 """
 
@@ -10,34 +13,34 @@ from __future__ import annotations
 
 import html
 import json
-import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import count
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl
 
 import gradio as gr
-from gradio.context import Context
 
 from ..errors import SentrmError
 from ..heatmap import heatmap_value, message_value
-from ..inspection import Inspector, LengthCheck, PromptCheck
+from ..inspection import Inspector, LengthCheck, PromptCheck, failure
 from ..links import decode_pair
+from ..preferences import split_key
 from ..results import ModelInfo, ScoredPair, SegmenterInfo
-from ..surgery import SurgeryError
+from ..surgery import History, SurgeryError
 from ..words import signed, unit_of
 from . import play
+from .api import QUEUE
 from .carry import Carry, carry_value
 from .chart_words import health_line
-from .fields import pair_fields
-from .heatmap import PairHeatmap
+from .fields import ASKED_JS, KEPT_JS, button_row, kept_texts, pair_fields
+from .heatmap import PairHeatmap, alert
 from .play import Desk
-from .stop import END_JS, START_JS, Stop
+from .stop import Stop, Stopped
 from .table import line
-from .understand import OTHERS, Understand, flip_words
+from .understand import INFLUENCE, OTHERS, Understand, flip_words
+from .workbench import Workbench
 
 HOW_TO_READ = """<h2>How to read this</h2>
 <p><b>Colour</b> is the reward: how far a {unit} moved the model's running value, measured from {baseline}.
@@ -46,31 +49,8 @@ score.</p>
 <p>Only the difference of the two scores means something: σ(margin) is the Bradley-Terry probability that A is
 preferred. A score below zero is not bad in itself{prompt}.</p>"""
 
-# Ctrl+Enter or Cmd+Enter scores, wherever the focus is; edits after scoring mark the result as out of date.
-ON_LOAD_JS = """() => {
-  if (document.body.dataset.inspect) return;
-  document.body.dataset.inspect = "on";
-  document.addEventListener("keydown", (event) => {
-    if (event.key === "Enter" && (event.ctrlKey || event.metaKey) && !event.target.closest(".composer")) {
-      event.preventDefault();
-      event.stopPropagation();
-      document.querySelector("#score")?.click();
-    }
-  }, true);
-  document.addEventListener("input", (event) => {
-    if (event.target.matches("#prompt textarea, #a textarea, #b textarea")) document.body.classList.add("stale");
-  });
-}"""
-# The address says what is shown as long as that is what it would open.
-SCORED_JS = """() => {
-  document.body.classList.remove("stale");
-  if (location.search) history.replaceState(history.state, "", location.pathname);
-}"""
-EXAMPLE_JS = """(id) => {
-  document.body.classList.remove("stale");
-  history.replaceState(history.state, "", `${location.pathname}?example=${encodeURIComponent(id)}`);
-}"""
-_TURNS = count(1)  # each value of a heatmap differs from every other, so that the browser hears of it
+CHARTS = "charts"  # the queue of what nobody waits for
+EXAMPLE_JS = "(id) => { chosen(`?example=${encodeURIComponent(id)}`); return id; }"
 
 
 @dataclass(frozen=True)
@@ -121,7 +101,7 @@ def page_value(desk: Desk, pair: ScoredPair, notices: tuple[str, ...] = ()) -> d
         findings.append("Both scores are below zero. That is not bad in itself: only their difference means something.")
     return {
         **heatmap_value(pair, notices),
-        "turn": next(_TURNS),
+        "turn": desk.turn,
         "findings": findings,
         "editable": {
             "undo": bool(history.past),
@@ -132,15 +112,15 @@ def page_value(desk: Desk, pair: ScoredPair, notices: tuple[str, ...] = ()) -> d
     }
 
 
-def check_words(prompt: PromptCheck, length: LengthCheck | None) -> list[tuple[str, str, bool]]:
+def check_words(prompt: PromptCheck | None, length: LengthCheck | None) -> list[tuple[str, str, bool]]:
     """Both checks in words: name, numbers, and whether they turn the preference."""
-    others = (prompt.empty, prompt.shuffled)
-    turned = any(other * prompt.real < 0 for other in others)
-    said = (
-        f"margin {signed(prompt.real)}, without the prompt {signed(prompt.empty)}, "
-        f"with its words shuffled {signed(prompt.shuffled)}"
-    )
-    found = [("Prompt check", said + (": the preference turns" if turned else ""), turned)]
+    found = []
+    if prompt:
+        turned = any(other * prompt.real < 0 for other in (prompt.empty, prompt.shuffled or 0.0))
+        said = f"margin {signed(prompt.real)}, without the prompt {signed(prompt.empty)}"
+        if prompt.shuffled is not None:
+            said += f", with its words shuffled {signed(prompt.shuffled)}"
+        found.append(("Prompt check", said + (": the preference turns" if turned else ""), turned))
     if length:
         turned = length.before * length.after < 0
         said = f"margin {signed(length.before)}, calibrated for length {signed(length.after)}"
@@ -148,8 +128,14 @@ def check_words(prompt: PromptCheck, length: LengthCheck | None) -> list[tuple[s
     return found
 
 
-def inspect_page(inspector: Inspector, examples: Sequence[Example] = ()) -> None:
-    """Fill the `gr.Blocks` that is being built. It computes nothing; a visit opens its link, or the first example."""
+def inspect_page(
+    app: gr.Blocks, inspector: Inspector, examples: Sequence[Example] = (), workbench: Workbench | None = None
+) -> None:
+    """Fill the app that is being built. It computes nothing; a visit opens its link, or the first example.
+
+    Args:
+        workbench: whose audits a link may name, with a pair of one.
+    """
     by_id = {example.id: example for example in examples}
     first = next(iter(examples), None)
     model, segmenter = inspector.scorer.model_info, inspector.scorer.segmenter_info
@@ -162,7 +148,7 @@ def inspect_page(inspector: Inspector, examples: Sequence[Example] = ()) -> None
 
     gr.HTML(_head(model, segmenter), apply_default_css=False)
     desk = gr.State(None)
-    address = gr.Textbox(visible=False)
+    kept = gr.Textbox(visible=False)
     with gr.Row(elem_classes="example-row", visible=bool(by_id)):
         chooser = gr.Dropdown(
             [(example.title, example.id) for example in examples],
@@ -173,11 +159,8 @@ def inspect_page(inspector: Inspector, examples: Sequence[Example] = ()) -> None
         )
         story = line(elem_id="story")
     fields = pair_fields()
-    _, a, b = fields
     with gr.Row(elem_classes="score-row"):
-        button = gr.Button("Score", variant="primary", elem_id="score")
-        stop = gr.Button("Stop", elem_id="stop")
-        gr.HTML(_KEY_HINT, elem_classes="key-hint", apply_default_css=False)
+        button, stop, busy = button_row("Score")
     heatmap = PairHeatmap(elem_id="heatmap")
     with gr.Column(visible=False, elem_id="charts") as more:
         tabs = Understand(segmenter.spec)
@@ -186,149 +169,169 @@ def inspect_page(inspector: Inspector, examples: Sequence[Example] = ()) -> None
     gr.HTML(how_to_read(model, segmenter), elem_classes="how", apply_default_css=False)
     stopping = Stop()
 
-    def show(texts: Sequence[str | None], request: gr.Request) -> dict[Any, Any]:
-        asked, text_a, text_b = (text or "" for text in texts)
-        try:
-            opened, pair, notices = play.open_pair(cutters, asked, text_a, text_b, stopping.watched(request))
-        except (SentrmError, RuntimeError) as error:  # torch raises RuntimeError, for one when memory runs out
-            return {heatmap: message_value(_said(error)), desk: None, more: gr.update(visible=False)}
-        value = page_value(opened, pair, notices)
-        return {heatmap: value, desk: opened, more: gr.update(visible=True), tabs.segmenter: play.OWN}
+    def filled(texts: Sequence[str]) -> dict[Any, Any]:
+        """The story stays beside its own example alone."""
+        id = next((one.id for one in examples if (one.prompt, one.a, one.b) == tuple(texts)), None)
+        return {chooser: id, story: by_id[id].story if id else "", **dict(zip(fields, texts, strict=True))}
 
-    def show_fields(id: str | None, prompt: str, a: str, b: str, request: gr.Request) -> dict[Any, Any]:
-        """A story stays beside its own example alone."""
-        example = by_id.get(id or "")
-        if example is None or (example.prompt, example.a, example.b) != (prompt, a, b):
-            return {chooser: None, story: "", **show((prompt, a, b), request)}
-        return show((prompt, a, b), request)
-
-    def show_texts(texts: Sequence[str], told: str, request: gr.Request) -> dict[Any, Any]:
-        return {**dict(zip(fields, texts, strict=True)), story: told, **show(texts, request)}
-
-    def show_example(id: str, request: gr.Request) -> dict[Any, Any]:
-        example = by_id[id]
-        return show_texts((example.prompt, example.a, example.b), example.story, request)
-
-    def visit(query: str | None, request: gr.Request) -> dict[Any, Any]:
-        """What the address asks for: ?pair=TEXT, ?example=ID, else the first example."""
-        asked = dict(parse_qsl((query or "").removeprefix("?")))
-        if "pair" in asked:
+    def visit(asked: str | None) -> dict[Any, Any]:
+        """What the address asks for, ?pair=TEXT, ?audit=NAME&id=ID or ?example=ID; else what stood here before, or the
+        first example."""
+        query = dict(parse_qsl((asked or "").removeprefix("?")))
+        if "pair" in query or "audit" in query:
             try:
-                linked, *texts = decode_pair(asked["pair"])
+                return filled(_audited(workbench, query) if "audit" in query else decode_pair(query["pair"]))
             except SentrmError as error:
-                return {heatmap: message_value(f"Nothing was opened: {error}")}
-            flat = linked if isinstance(linked, str) else "\n\n".join(turn["content"] for turn in linked)
-            return {chooser: None, **show_texts((flat, *texts), "", request)}
-        id = asked.get("example", first.id if first else None)
-        if id in by_id:
-            return {chooser: id, **show_example(id, request)}
-        if id is None:
-            return {heatmap: None}
-        return {heatmap: message_value(f"There is no example {id!r}; expected one of: {', '.join(by_id) or 'none'}.")}
+                return {chooser: None, heatmap: message_value(f"Nothing was opened: {error}")}
+        if texts := kept_texts(asked):
+            return filled(texts)
+        id = query.get("example", first.id if first else None)
+        if id in by_id or id is None:
+            return example_texts(id)
+        known = ", ".join(by_id) or "none"
+        return {chooser: None, heatmap: message_value(f"There is no example {id!r}; expected one of: {known}.")}
 
-    def operate(now: Desk | None, action: Any) -> dict[Any, Any]:
+    def example_texts(id: str | None) -> dict[Any, Any]:
+        one = by_id.get(id or "")
+        return filled((one.prompt, one.a, one.b) if one else ("", "", ""))
+
+    def show(now: Desk | None, request: gr.Request, *texts: str | None) -> dict[Any, Any]:
+        prompt, a, b = (text or "" for text in texts)
+        stopping.press(request)  # what is worked at is of the pair before
+        try:
+            opened, pair, notices = play.open_pair(cutters, prompt, a, b, stopping.watched(request))
+        except (SentrmError, RuntimeError) as error:  # torch raises RuntimeError, for one when memory runs out
+            return {heatmap: alert(failure(error)) if now else message_value(failure(error))}
+        shown = {heatmap: page_value(opened, pair, notices), desk: opened, more: gr.update(visible=True)}
+        known = filled((prompt, a, b))
+        return {**shown, **flipless, tabs.segmenter: play.OWN, chooser: known[chooser], story: known[story]}
+
+    def open_filled(now: Desk | None, request: gr.Request, *texts: str | None) -> dict[Any, Any]:
+        as_opened = now and now.history == History((), now.step) and play.holds(now, *(text or "" for text in texts))
+        return {heatmap: gr.skip()} if as_opened or not any(texts) else show(now, request, *texts)
+
+    def operate(now: Desk | None, request: gr.Request, texts: Sequence[str | None], action: Any) -> dict[Any, Any]:
         if now is None:
             return {heatmap: message_value("Nothing is open any more. Press Score to open both responses again.")}
+        stopping.press(request)
         try:
+            if not play.holds(now, *(text or "" for text in texts)):
+                raise SurgeryError("The text above has changed. Press Score first.")
             moved, pair = play.act(cutters, now, action)
         except (SentrmError, RuntimeError) as error:
-            return {heatmap: {**page_value(now, play.score(cutters, now)), "alert": _said(error)}}
-        step = moved.step
-        return {
-            heatmap: page_value(moved, pair),
-            desk: moved,
-            a: step.a.text,
-            b: step.b.text,
-            tabs.segmenter: step.segmenter,
+            said = f"Nothing was changed. {error}" if isinstance(error, SurgeryError) else failure(error)
+            return {heatmap: alert(said), tabs.segmenter: now.step.segmenter}
+        drafts = (now.step.a, moved.step.a), (now.step.b, moved.step.b)
+        changed = {
+            field: new.text for field, (old, new) in zip(fields[1:], drafts, strict=True) if old.text != new.text
         }
+        shown = {heatmap: page_value(moved, pair), desk: moved, tabs.segmenter: moved.step.segmenter}
+        return {**shown, **flipless, **changed}
 
-    def edit(now: Desk | None, event: gr.EventData) -> dict[Any, Any]:
-        return operate(now, event._data)
+    def edit(now: Desk | None, request: gr.Request, event: gr.EventData, *texts: str | None) -> dict[Any, Any]:
+        return operate(now, request, texts, event._data)
 
-    def cut(now: Desk | None, spec: str) -> dict[Any, Any]:
-        return operate(now, {"op": "segmenter", "spec": spec})
+    def cut(now: Desk | None, request: gr.Request, spec: str, *texts: str | None) -> dict[Any, Any]:
+        if now and (now.step.segmenter, now.step.a.by_hand, now.step.b.by_hand) == (spec, False, False):
+            return {heatmap: gr.skip()}
+        return operate(now, request, texts, {"op": "segmenter", "spec": spec})
 
-    def draw(now: Desk | None, tab: str) -> dict[Any, Any]:
+    def remove(now: Desk | None, request: gr.Request, action: Any, *texts: str | None) -> dict[Any, Any]:
+        return operate(now, request, texts, action)
+
+    def draw(now: Desk | None, request: gr.Request, tab: str) -> dict[Any, Any]:
         if now is None:
             return {tabs.opened: tab}
-        pair = play.score(cutters, now)
-        fresh = {tabs.opened: tab, tabs.flip_line: "", tabs.remove: gr.update(visible=False)}
+        report = stopping.watched(request)
         try:
-            return {**fresh, **tabs.draw(pair, tab, inspector.leave_one_out)}
-        except SentrmError as error:  # without a sentence the others may not fit
-            return {**fresh, tabs.parting: str(error)}
+            pair = play.score(cutters, now)
+            left_out = None
+            if tab == INFLUENCE:
+                left_out = inspector.leave_one_out(pair.a, report), inspector.leave_one_out(pair.b, report)
+            shown = tabs.draw(pair, tab, left_out)
+        except Stopped:
+            return {tabs.opened: tab}
+        except (SentrmError, RuntimeError) as error:  # without a sentence the others may not fit
+            return {tabs.opened: tab, tabs.scatter: None, tabs.parting: failure(error)}
+        if left_out:
+            found = [[signed(one, 3) for one in lost] for lost in left_out]
+            shown[heatmap] = gr.update(left_out={"turn": now.turn, "found": found})
+        return {tabs.opened: tab, **shown}
 
-    def check(now: Desk | None, event: gr.EventData) -> dict[Any, Any]:
+    def check(now: Desk | None) -> dict[Any, Any]:
         if now is None:
             return {heatmap: gr.skip()}
-        pair = play.score(cutters, now)
-        found = check_words(inspector.prompt_check(pair), inspector.length_check(pair))
-        return {heatmap: gr.update(checks={"turn": event._data["turn"], "found": found})}
+        try:
+            pair = play.score(cutters, now)
+            found = check_words(inspector.prompt_check(pair), inspector.length_check(pair))
+        except (SentrmError, RuntimeError) as error:
+            found = [("Checks", failure(error), False)]
+        return {heatmap: gr.update(checks={"turn": now.turn, "found": found})}
 
     def find_flip(now: Desk | None, request: gr.Request) -> dict[Any, Any]:
         if now is None:
-            return {tabs.flip_line: ""}
-        pair = play.score(cutters, now)
+            return flipless
+        report = stopping.watched(request)
         try:
-            flip = inspector.smallest_flip(pair, stopping.watched(request))
-        except SentrmError as error:
-            return {tabs.flip_line: str(error)}
-        return {tabs.flip_line: flip_words(pair, flip), tabs.remove: gr.update(visible=flip is not None)}
-
-    def remove(now: Desk | None) -> dict[Any, Any]:
-        flip = inspector.smallest_flip(play.score(cutters, now)) if now else None
-        return operate(now, flip and {"op": "remove", "a": [*flip.a], "b": [*flip.b]})
+            pair = play.score(cutters, now)
+            flip = inspector.smallest_flip(pair, report)
+            report(1, 1)
+        except Stopped:
+            return flipless
+        except (SentrmError, RuntimeError) as error:
+            return {**flipless, tabs.flip_line: failure(error)}
+        action = flip and {"op": "remove", "a": [*flip.a], "b": [*flip.b], "turn": now.turn}
+        shown = {tabs.flip_line: flip_words(pair, flip), tabs.remove: gr.update(visible=flip is not None)}
+        return {**shown, tabs.flip_action: action}
 
     def carry_away(now: Desk | None, event: gr.EventData) -> dict[str, Any]:
         if now is None:
             return {"message": "Nothing is open. Press Score first."}
-        return carry_value(play.score(cutters, now), event._data["kind"])
+        step = now.step
+        recut = step.a.by_hand or step.b.by_hand or step.segmenter != play.OWN
+        return carry_value(play.score(cutters, now), event._data["kind"], recut)
 
-    results = [heatmap, desk, more, tabs.segmenter]
-    edited = [heatmap, desk, a, b, tabs.segmenter]
-    drawn = [tabs.opened, tabs.flip_line, tabs.remove, *tabs.outputs]
-    private: dict[str, Any] = {"api_visibility": "private"}
-    run = {"concurrency_id": "score", "show_progress_on": heatmap, "show_progress": "minimal", **private}
-    quiet = {"concurrency_id": "score", "show_progress": "hidden", "trigger_mode": "multiple", **private}
-    button.click(None, js=SCORED_JS)  # at once: an edit while scoring goes on makes the result stale again
-    for event in (button.click, chooser.input, tabs.flip.click):
-        event(None, js=START_JS)
-    stop.click(stopping.press, queue=False, **private)
-    button.click(show_fields, [chooser, *fields], [chooser, story, *results], **run).then(None, js=END_JS)
-    chooser.input(show_example, chooser, [*fields, story, *results], **run).then(None, js=END_JS)
-    chooser.input(None, chooser, js=EXAMPLE_JS)
-    heatmap.edit(None, js=SCORED_JS)
-    heatmap.edit(edit, desk, edited, **quiet)
-    heatmap.settled(draw, [desk, tabs.opened], drawn, **{**quiet, "concurrency_id": "charts"})
-    heatmap.idle(check, desk, heatmap, **quiet)
-    for name, tab in tabs.tabs.items():
-        tab.select(draw, [desk, gr.State(name)], drawn, **{**quiet, "concurrency_id": "charts"})
-    tabs.segmenter.input(cut, [desk, tabs.segmenter], edited, **run)
-    tabs.flip.click(find_flip, desk, [tabs.flip_line, tabs.remove], **{**run, "show_progress_on": tabs.flip_line}).then(
-        None, js=END_JS
+    flipless = {tabs.flip_line: "", tabs.remove: gr.update(visible=False), tabs.flip_action: None}
+    results = [heatmap, desk, more, tabs.segmenter, *flipless, chooser, story]
+    edited = [heatmap, desk, *fields[1:], tabs.segmenter, *flipless]
+    drawn = [heatmap, tabs.opened, *tabs.outputs]
+    quick: dict[str, Any] = {"queue": False, "show_progress": "hidden"}
+    run: dict[str, Any] = {"concurrency_id": QUEUE, "show_progress_on": [heatmap, busy], "show_progress": "minimal"}
+    score: dict[str, Any] = {**run, "trigger_mode": "always_last"}
+    quiet: dict[str, Any] = {"concurrency_id": QUEUE, "show_progress": "hidden", "trigger_mode": "multiple"}
+    later = {**quiet, "concurrency_id": CHARTS}
+    for event in (button.click, heatmap.edit, tabs.segmenter.input, tabs.remove.click):
+        event(None, js=ASKED_JS)
+    chosen = chooser.input(example_texts, chooser, [chooser, story, *fields], js=EXAMPLE_JS, **quick)
+    visited = app.load(visit, kept, [chooser, story, *fields, heatmap], js=KEPT_JS, **quick)
+    removed = tabs.remove.click(remove, [desk, tabs.flip_action, *fields], edited, **run)
+    removed.then(None, js="() => document.querySelector('#flip').focus()")  # what had the focus is gone
+    found = tabs.flip.click(
+        find_flip, desk, [*flipless], **{**run, "concurrency_id": CHARTS, "show_progress_on": [tabs.flip_line, busy]}
     )
-    tabs.remove.click(remove, desk, edited, **run)
-    carry.carry(carry_away, desk, carry, **{**quiet, "concurrency_id": "charts"})
-    page = Context.root_block
-    assert page is not None  # gradio itself asks for one before
-    page.load(None, js=ON_LOAD_JS)
-    page.load(visit, address, [chooser, *fields, story, *results], js="() => location.search", **run)
-
-
-def _said(error: Exception) -> str:
-    """An error in words for the reader; one that nobody expected goes to the log as well."""
-    if isinstance(error, SentrmError):
-        return f"Nothing was changed. {error}" if isinstance(error, SurgeryError) else str(error)
-    logging.getLogger(__name__).exception("scoring failed")
-    return f"Nothing was scored: the model failed. {error}"
-
-
-_KEY_HINT = (
-    '<span class="fresh-hint">or <kbd>Ctrl</kbd> <kbd>Enter</kbd></span>'
-    '<span class="stale-hint" role="status">The text has changed since it was scored.</span>'
-)
+    jobs: list[Any] = [
+        button.click(show, [desk, *fields], results, **score),
+        chosen.then(open_filled, [desk, *fields], results, **score),
+        visited.then(open_filled, [desk, *fields], results, **score),
+        tabs.segmenter.input(cut, [desk, tabs.segmenter, *fields], edited, **run),
+        *(removed, found),
+    ]
+    stop.click(stopping.press, cancels=jobs, **quick)
+    app.unload(stopping.press)
+    heatmap.edit(edit, [desk, *fields], edited, **quiet)
+    heatmap.settled(draw, [desk, tabs.opened], drawn, **later)
+    heatmap.idle(check, desk, heatmap, **later)
+    for name, tab in tabs.tabs.items():
+        tab.select(draw, [desk, gr.State(name)], drawn, **later)
+    carry.carry(carry_away, desk, carry, **later)
 
 
 def _head(model: ModelInfo, segmenter: SegmenterInfo) -> str:
     line = f"model: {model.name} · aggregation: {model.aggregator} · segmenter: {segmenter.spec}"
     return f'<div class="page-head"><h1>Inspect</h1><span>{html.escape(line)}</span></div>'
+
+
+def _audited(workbench: Workbench | None, query: Mapping[str, str]) -> tuple[str, str, str]:
+    """Prompt, chosen and rejected response of a pair that was scored before, `?audit=NAME&id=PAIR_ID`."""
+    pair = (workbench or Workbench()).open(query["audit"]).texts(query.get("id", ""))
+    return split_key(pair.prompt), pair.chosen, pair.rejected

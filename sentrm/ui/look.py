@@ -67,14 +67,16 @@ def theme() -> gr.themes.Base:
 _NO_DARK = ("color_accent",)  # gradio has one accent for both modes; the style sheet sets the dark one
 
 CSS = (
-    Path(__file__).with_name("look.css").read_text(encoding="utf-8")
+    "".join(Path(__file__).with_name(name).read_text(encoding="utf-8") for name in ("look.css", "dataset.css"))
     + f".dark, .dark .gradio-container {{ --color-accent: {DARK.accent}; }}\n"
 )
 # In the head: gradio rewrites what it gets as `css` and loses rules inside @media on the way.
-SCRIPT = Path(__file__).with_name("charts.js").read_text(encoding="utf-8")
+SCRIPT = "".join(Path(__file__).with_name(name).read_text(encoding="utf-8") for name in ("fields.js", "charts.js"))
 HEAD = f"<style>\n{CSS}</style>\n<script>\n{SCRIPT}</script>"
 
 
 def launch_options() -> dict[str, Any]:
-    """What gradio 6 takes at `launch()` and not at construction: the look, and nothing that calls another host."""
-    return {"theme": theme(), "head": HEAD, "footer_links": [], "ssr_mode": False, "share": False, "pwa": False}
+    """What gradio 6 takes at `launch()` and not at construction: the look, and nothing that calls another host or
+    keeps what a reader scored."""
+    quiet = dict.fromkeys(("ssr_mode", "share", "pwa", "run_history"), False)
+    return {"theme": theme(), "head": HEAD, "footer_links": [], **quiet}

@@ -23,7 +23,7 @@ SIDES = ("A", "B")
 COLOURS = ("#0f8b8d", "#c9661f")  # A, B: 3:1 on the page in light and dark, distinguishable with any colour vision
 DASHES, SYMBOLS = ("solid", "dash"), ("circle", "square")
 NEUTRAL = "#6f7785"
-LABELLED = 10  # points of the scatter with a name beside them
+LABELLED = 3  # points of a side of the scatter with a name beside them; all have it where they are pointed at
 
 
 def margin_waterfall(pair: ScoredPair) -> go.Figure:
@@ -184,7 +184,6 @@ def influence_scatter(pair: ScoredPair, left_out: tuple[Sequence[float], Sequenc
             380,
             "Contribution against leave-one-out",
             showlegend=True,
-            legend={"orientation": "h", "y": 1.0, "yanchor": "bottom", "x": 0, "itemclick": False},
             xaxis={"title": "contribution (logits)", "zeroline": True},
             yaxis={"title": "score lost without it (logits)", "zeroline": True, "automargin": True},
         ),
@@ -197,7 +196,7 @@ def _total(tick: str, score: float, at: list[int | None]) -> dict[str, Any]:
 
 
 def _curves(pair: ScoredPair, levels: Sequence[Sequence[float]], what: str) -> go.Figure:
-    """One line a response over the boundaries 0..N, its last point named."""
+    """One line a response over the boundaries 0..N; the legend says where it ends."""
     import plotly.graph_objects as go
 
     traces = []
@@ -207,16 +206,14 @@ def _curves(pair: ScoredPair, levels: Sequence[Sequence[float]], what: str) -> g
     for side, (name, response) in enumerate(zip(SIDES, (pair.a, pair.b), strict=True)):
         unit = unit_of(response.segmenter.spec)
         line = levels[side]
-        above = line[-1] >= levels[1 - side][-1] if side == 0 else line[-1] > levels[0][-1]
         traces.append(
             go.Scatter(
                 x=list(range(len(line))),
                 y=list(line),
-                mode="lines+markers+text",
+                mode="lines+markers",
+                name=f"{name} {signed(line[-1], digits)}",
                 line={"color": COLOURS[side], "width": 2, "dash": DASHES[side]},
                 marker={"symbol": SYMBOLS[side], "size": 8 if longest <= 60 else 4},
-                text=[""] * (len(line) - 1) + [f"<b>{name} {signed(line[-1], digits)}</b>"],
-                textposition="top center" if above else "bottom center",
                 cliponaxis=False,
                 hovertext=[
                     f"{name}, after the prompt: {what} {signed(line[0], 3)}",
@@ -228,7 +225,7 @@ def _curves(pair: ScoredPair, levels: Sequence[Sequence[float]], what: str) -> g
                 hoverinfo="text",
                 customdata=[[side, i - 1 if i else None] for i in range(len(line))],
                 selected={"marker": {"size": 15}},
-                unselected={"marker": {"opacity": 0.5}, "textfont": {"color": NEUTRAL}},
+                unselected={"marker": {"opacity": 0.5}},
             )
         )
     step = next(s for s in (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 10**9) if longest / s <= 12)
@@ -238,6 +235,7 @@ def _curves(pair: ScoredPair, levels: Sequence[Sequence[float]], what: str) -> g
         _layout(
             320,
             f"Curves of the {what}",
+            showlegend=True,
             xaxis={
                 "title": f"after {unit_of(pair.a.segmenter.spec)}",
                 "range": (-0.03 * longest - 0.1, longest * 1.08 + 0.3),
@@ -264,6 +262,7 @@ def _layout(height: int, name: str, **more: Any) -> dict[str, Any]:
         "hoverlabel": {"align": "left"},
         "hovermode": "closest",
         "showlegend": False,
+        "legend": {"orientation": "h", "y": 1.0, "yanchor": "bottom", "x": 0, "itemclick": False},
         "dragmode": False,
         **more,
     }

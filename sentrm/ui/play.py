@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from itertools import count
 from typing import Any
 
 from ..inspection import Inspector, Progress
 from ..results import Prompt, ScoredPair
 from ..surgery import Draft, History, SurgeryError
+from ..words import SURROGATES
 
 OWN = ""  # the segmenter of the model itself
 
@@ -24,10 +26,11 @@ class Step:
 
 @dataclass(frozen=True)
 class Desk:
-    """What one reader has open: a prompt, and every step from the pair that was scored first."""
+    """What one reader has open: a prompt, and the steps from the pair that was scored first."""
 
     prompt: Prompt
     history: History[Step]
+    turn: int = field(init=False, compare=False, default_factory=count(1).__next__)  # no two desks have the same
 
     @property
     def step(self) -> Step:
@@ -42,7 +45,13 @@ def open_pair(
 ) -> tuple[Desk, ScoredPair, tuple[str, ...]]:
     """Score what was written; the history begins here. Also notices about characters. Raises as `Inspector.pair`."""
     pair, notices = cutters(OWN).pair(prompt, a, b, progress=progress)
-    return Desk(pair.prompt, History((), _step(pair))), pair, notices
+    return Desk(pair.prompt, History((), _step(cutters, pair))), pair, notices
+
+
+def holds(desk: Desk, *texts: str) -> bool:
+    """Whether prompt and responses are what is open, but for characters that are none."""
+    cleaned = tuple(SURROGATES.sub("\ufffd", text) for text in texts)
+    return cleaned == (desk.prompt, desk.step.a.text, desk.step.b.text)
 
 
 def score(cutters: Cutters, desk: Desk, progress: Progress | None = None) -> ScoredPair:
@@ -60,7 +69,7 @@ def act(cutters: Cutters, desk: Desk, action: dict[str, Any]) -> tuple[Desk, Sco
         action: what the page sent: `op` is undo, redo, reset; copy (from `side` 0 or 1 over the other); segmenter
             (`spec`); remove (`a`, `b`: lists of sentences); or, with `side` and `sentence` (from 0): drop, duplicate,
             join, edit and insert (`text`; insert puts it behind the sentence), move (`to`), split (`at`, a character
-            of the sentence without the white space before it).
+            of the sentence without the white space before it). With a `turn` it is for the desk of that turn alone.
 
     Raises:
         SurgeryError: for an action that is none of these, or that the sentence does not allow.
@@ -68,6 +77,8 @@ def act(cutters: Cutters, desk: Desk, action: dict[str, Any]) -> tuple[Desk, Sco
     """
     history, step = desk.history, desk.step
     match action:
+        case {"turn": turn} if turn != desk.turn:
+            raise SurgeryError("The page has moved on: this was asked of what it showed before.")
         case {"op": "undo" | "redo" | "reset" as op}:
             history = {"undo": history.undo, "redo": history.redo, "reset": history.reset}[op]()
             moved = replace(desk, history=history)
@@ -86,7 +97,7 @@ def act(cutters: Cutters, desk: Desk, action: dict[str, Any]) -> tuple[Desk, Sco
         case _:
             raise SurgeryError(f"got the action {action!s:.80}; expected one of this page. Load the page again.")
     pair = score(cutters, replace(desk, history=History((), step)))
-    return replace(desk, history=history.do(_step(pair, step.segmenter))), pair
+    return replace(desk, history=history.do(_step(cutters, pair, step.segmenter))), pair
 
 
 def _changed(draft: Draft, op: str, i: int, action: dict[str, Any]) -> Draft:
@@ -111,6 +122,7 @@ def _changed(draft: Draft, op: str, i: int, action: dict[str, Any]) -> Draft:
     raise SurgeryError(f"got the action {op!r} on sentence {i} without what it needs. Load the page again.")
 
 
-def _step(pair: ScoredPair, segmenter: str = OWN) -> Step:
+def _step(cutters: Cutters, pair: ScoredPair, segmenter: str = OWN) -> Step:
     """The pair's sentences as drafts: the text may have been cut anew since they were last drafts."""
-    return Step(Draft.from_response(pair.a), Draft.from_response(pair.b), segmenter)
+    cut = cutters(segmenter).scorer.segmenter
+    return Step(Draft.from_response(pair.a, cut), Draft.from_response(pair.b, cut), segmenter)

@@ -1,33 +1,37 @@
-"""The Stop button of a page: a reader who does not want to wait any longer ends what the model works at."""
+"""What ends work that nobody waits for any longer: the Stop button, a reader who has gone on, or has left the page."""
 
 from __future__ import annotations
+
+from threading import Event
 
 import gradio as gr
 
 from ..errors import SentrmError
 from ..inspection import Progress
 
-START_JS = "() => { document.body.classList.add('scoring'); }"  # what shows the button
-END_JS = "() => { document.body.classList.remove('scoring'); }"
+
+class Stopped(SentrmError):
+    """Nobody waits for this any longer."""
 
 
 class Stop:
-    """Whose work on one page is to end, by session."""
+    """What is worked at for one page, by session."""
 
     def __init__(self) -> None:
-        self._sessions: set[str | None] = set()
+        self._working: dict[str | None, list[Event]] = {}  # set where the work is to end
 
     def watched(self, request: gr.Request) -> Progress:
-        """What to report progress to; it raises SentrmError once this session has pressed the button."""
-        self._sessions.discard(request.session_hash)
+        """What to report progress to; it raises Stopped once `press` was called for this session."""
+        over = Event()
+        self._working.setdefault(request.session_hash, []).append(over)
 
         def report(done: int, of: int) -> None:
-            if request.session_hash in self._sessions:
-                self._sessions.discard(request.session_hash)
-                raise SentrmError("Stopped before it was done. Press the button again to begin anew.")
+            if over.is_set():
+                raise Stopped("Stopped before it was done. Press the button again to begin anew.")
 
         return report
 
     def press(self, request: gr.Request) -> None:
-        """This session does not want to wait any longer."""
-        self._sessions.add(request.session_hash)
+        """End what this session has asked for so far."""
+        for over in self._working.pop(request.session_hash, []):
+            over.set()

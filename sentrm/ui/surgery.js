@@ -1,5 +1,5 @@
 // What a reader can do to the sentences of an editable heatmap. It stands before heatmap.js and shares its names.
-// An action goes out as the event "edit"; its answer is a new value.
+// An action goes out as the event "edit"; its answer is a new value, or an alert where it was refused.
 const OPERATIONS = [ // what can be done to a sentence: name, words, keys as shown
   ["drop", "Drop", "Delete"],
   ["edit", "Edit", "E"],
@@ -11,11 +11,9 @@ const OPERATIONS = [ // what can be done to a sentence: name, words, keys as sho
   ["join", "Join with next", "J"],
 ];
 const KEYS = { Delete: "drop", Backspace: "drop", e: "edit", i: "insert", d: "duplicate", s: "split", j: "join" };
-const PATIENCE = 10000; // milliseconds until an answer that did not come is given up
-let sent = 0; // when the action was sent whose answer is awaited
-let waiting = []; // actions asked for meanwhile
+let target = null; // what the awaited answer is to select: {side, index}, and the node that was acted on
+let waiting = []; // what was asked for meanwhile: steps, and names of what to do to that same sentence
 let timers = [];
-let target = null; // the sentence to select in what is drawn next: {side, index}
 
 function allowed(op, node) {
   const [side, index] = placeOf(node);
@@ -42,8 +40,8 @@ function drawActions(node) {
 
 function operate(op, node) {
   if (!node || !allowed(op, node)) return;
-  if (sent && performance.now() - sent < PATIENCE) {
-    waiting.push(op); // for the sentence that is selected then
+  if (target) {
+    if (node === target.node) waiting.push(op); // another may stand elsewhere when the answer is there
     return;
   }
   const [side, index] = placeOf(node);
@@ -51,18 +49,16 @@ function operate(op, node) {
   if (op === "split") return chooseCut(node);
   if (op === "up" || op === "down") {
     const to = index + (op === "up" ? -1 : 1);
-    return send({ op: "move", side, sentence: index, to }, { side, index: to });
+    return send({ op: "move", side, sentence: index, to }, { node, side, index: to });
   }
-  send({ op, side, sentence: index }, { side, index: op === "duplicate" ? index + 1 : index });
+  send({ op, side, sentence: index }, { node, side, index: op === "duplicate" ? index + 1 : index });
 }
 
 function send(action, then) {
-  if (sent && performance.now() - sent < PATIENCE) return;
-  sent = performance.now();
-  timers.forEach(clearTimeout);
+  if (target) return;
   target = then;
-  element.querySelector(".pair-heatmap").dataset.asked = sent; // when the reader acted, for whoever measures
-  trigger("edit", action);
+  timers.forEach(clearTimeout);
+  trigger("edit", { ...action, turn: props.value.turn });
 }
 
 // A field in the detail panel in place of the actions; Enter applies it, Esc closes it.
@@ -82,11 +78,11 @@ function panel(node, title, field, apply) {
   cancel.addEventListener("click", close);
   form.addEventListener("submit", (event) => {
     event.preventDefault();
-    apply();
+    apply(close);
   });
   form.addEventListener("keydown", (event) => {
     if (event.key === "Escape") close();
-    else if (event.key === "Enter" && !event.shiftKey && event.target === field && !event.isComposing) apply();
+    else if (event.key === "Enter" && !event.shiftKey && event.target === field && !event.isComposing) apply(close);
     else return;
     event.preventDefault();
     event.stopPropagation();
@@ -104,10 +100,10 @@ function compose(op, node) {
   field.dir = "auto";
   field.value = op === "edit" ? data.text : "";
   field.placeholder = op === "edit" ? "" : `A new ${unit}`;
-  panel(node, op === "edit" ? `Edit ${data.title}` : `Insert after ${data.title}`, field, () => {
+  panel(node, op === "edit" ? `Edit ${data.title}` : `Insert after ${data.title}`, field, (close) => {
     if (!field.value.trim()) return field.focus();
-    if (op === "edit" && field.value === data.text) return node.focus();
-    send({ op, side, sentence: index, text: field.value }, { side, index: op === "edit" ? index : index + 1 });
+    if (op === "edit" && field.value === data.text) return close();
+    send({ op, side, sentence: index, text: field.value }, { node, side, index: op === "edit" ? index : index + 1 });
   });
 }
 
@@ -136,7 +132,10 @@ function chooseCut(node) {
     field.setAttribute("aria-valuetext", pieces[at].trim());
   };
   put(Math.round(pieces.length / 2));
-  field.addEventListener("click", (event) => put(spans.indexOf(event.target.closest("span"))));
+  field.addEventListener("click", (event) => {
+    const k = spans.indexOf(event.target);
+    if (k > 0) put(k); // not beside the words
+  });
   field.addEventListener("keydown", (event) => {
     const k = { ArrowRight: at + 1, ArrowLeft: at - 1, Home: 1, End: pieces.length - 1 }[event.key];
     if (k === undefined) return;
@@ -144,7 +143,7 @@ function chooseCut(node) {
     put(k);
   });
   panel(node, "Split before the marked word; arrow keys or a click move the mark", field, () =>
-    send({ op: "split", side, sentence: index, at: [...pieces.slice(0, at).join("")].length }, { side, index }),
+    send({ op: "split", side, sentence: index, at: [...pieces.slice(0, at).join("")].length }, { node, side, index }),
   );
 }
 
@@ -171,9 +170,11 @@ function drawHistory(editable) {
   return bar;
 }
 
-// The selection stays where it is, as far as there is still a sentence; so does the focus on a button.
+// The selection stays where it is, as far as there is still a sentence; so does the focus, on a sentence or a button.
 function step(action) {
-  const [side, index] = pinned ? placeOf(shown) : [null, null];
+  if (target) return waiting.push(action);
+  const node = element.contains(document.activeElement) && document.activeElement.closest(".s");
+  const [side, index] = node || pinned ? placeOf(node || shown) : [null, null];
   const buttons = [...element.querySelectorAll(".history button")];
   send(action, { side, index, button: buttons.indexOf(document.activeElement) });
 }
@@ -199,30 +200,37 @@ function rest() {
   ];
 }
 
-// Back to where the reader was before the action whose answer this is, and on to the next one.
+// Back to where the reader was before the action whose answer this is, and on to what was asked for meanwhile.
 function resume() {
   const was = target;
-  const next = waiting.shift();
   target = null;
-  sent = 0;
   if (!was) return;
   const nodes = sides[was.side]?.nodes || [];
   const node = nodes[Math.min(was.index, nodes.length - 1)];
   const buttons = [...element.querySelectorAll(".history button")];
-  if (was.button >= 0) {
-    if (node) pin(node);
-    [buttons[was.button], ...buttons].find((button) => !button.disabled)?.focus({ preventScroll: true });
-  } else if (node) {
-    focusSentence(node);
-    pin(node);
+  if (document.activeElement === document.body) { // else the reader writes elsewhere by now
+    if (was.button >= 0) [buttons[was.button], ...buttons].find((button) => !button.disabled)?.focus({ preventScroll: true });
+    else if (node) focusSentence(node, true);
   }
-  if (next) operate(next, node);
+  if (node) pin(node);
+  const { undo, redo } = props.value.editable;
+  if (!undo && !redo) waiting = []; // another pair was opened meanwhile
+  const next = waiting.shift();
+  if (typeof next === "string") operate(next, node);
+  else if (next) step(next);
 }
 
-document.addEventListener("keydown", (event) => {
+watch("alert", () => {
+  target = null;
+  waiting = [];
+  if (props.value.editable) rest();
+});
+
+document.addEventListener("keydown", function undo(event) {
+  if (!element.isConnected) return document.removeEventListener("keydown", undo); // drawn anew elsewhere
   if (!props.value?.editable || !(event.ctrlKey || event.metaKey) || event.altKey || event.key.toLowerCase() !== "z") return;
   if (event.target.closest("input, textarea, [contenteditable]")) return; // there it undoes what was typed
   const op = event.shiftKey ? "redo" : "undo";
   event.preventDefault();
-  if (props.value.editable[op]) step({ op });
+  if (target || props.value.editable[op]) step({ op });
 });

@@ -13,11 +13,7 @@ from .heatmap import Drawing
 _SCRIPT = Path(__file__).with_name("table.js").read_text(encoding="utf-8")
 
 # Text that comes from data is placed by textContent, never as a template.
-TEXT_ONLY: dict[str, Any] = {
-    "html_template": "",
-    "js_on_load": "const put = () => { element.textContent = props.value || ''; }; watch('value', put); put();",
-    "apply_default_css": False,
-}
+_LINE = "const put = () => { element.textContent = props.value || ''; }; watch('value', put); put();"
 
 
 class Table(Drawing):
@@ -45,6 +41,7 @@ def table_value(
     return {"caption": caption, "headers": list(headers), "rows": list(rows), "numeric": numeric, "places": padded}
 
 
-def line(**options: Any) -> gr.HTML:
-    """A component that shows one value as plain text."""
-    return gr.HTML(**TEXT_ONLY, **options)
+def line(role: str = "", **options: Any) -> gr.HTML:
+    """A component that shows one value as plain text; with the role "status" a screen reader says what is new."""
+    script = _LINE + (f" element.setAttribute('role', '{role}');" if role else "")
+    return gr.HTML(html_template="", js_on_load=script, apply_default_css=False, **options)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import gradio as gr
@@ -11,7 +10,15 @@ from ..alignment import align
 from ..influence import Flip
 from ..results import ScoredPair, ScoredResponse
 from ..words import counted, percent, plain, signed, unit_of, visible
-from .chart_words import CURVE_HEADERS, INFLUENCE_HEADERS, curve_rows, influence_line, influence_rows
+from .chart_words import (
+    CURVE_HEADERS,
+    INFLUENCE_HEADERS,
+    MARGIN_HEADERS,
+    curve_rows,
+    influence_line,
+    influence_rows,
+    margin_rows,
+)
 from .charts import TABLE_HEADERS, residual_line, table_rows
 from .pair_charts import cumulative_curves, influence_scatter, margin_waterfall, value_curves
 from .table import Table, line, table_value
@@ -20,7 +27,7 @@ MARGIN, CURVES, INFLUENCE, ALIGNMENT, SEGMENTATION, TABLE = (
     *("How the scores add up", "Curves", "Influence", "Alignment", "Segmentation", "Table"),
 )
 OTHERS = ("rules:en", "tokens", "response")  # segmenters that need nothing but what is there
-LeftOut = Callable[[ScoredResponse], tuple[float, ...]]
+LeftOut = tuple[tuple[float, ...], tuple[float, ...]]  # logits: what A and B lose without each sentence
 Place = tuple[int, int]
 
 
@@ -29,6 +36,7 @@ class Understand:
 
     def __init__(self, own_segmenter: str) -> None:
         self.opened = gr.State(MARGIN)
+        self.flip_action = gr.State(None)  # what deletes the sentences that were found
         self.tabs: dict[str, gr.Tab] = {}
         gr.HTML('<p class="chosen" role="status"></p>', apply_default_css=False)
         with gr.Tabs(elem_id="tabs"):
@@ -36,6 +44,8 @@ class Understand:
                 _text("From the top: what each part of A adds to the margin, then what each part of B takes away.")
                 self.margin = gr.Plot(show_label=False, elem_id="plot-margin")
                 self.residuals = line(elem_classes="residual")
+                with gr.Accordion("As a table", open=False):
+                    self.margin_table = Table(elem_id="margin-table")
             with self._tab(CURVES):
                 _text("The sum of contributions so far, which ends at the score, and the value the model reads there.")
                 with gr.Row():
@@ -51,7 +61,7 @@ class Understand:
                 self.parting = line(elem_id="parting", elem_classes="residual")
                 with gr.Row(elem_classes="flip-row"):
                     self.flip = gr.Button("Smallest flip", elem_id="flip", size="sm")
-                    self.flip_line = line(elem_id="flip-line", elem_classes="residual")
+                    self.flip_line = line("status", elem_id="flip-line", elem_classes="residual")
                     self.remove = gr.Button("Delete them", elem_id="remove", size="sm", visible=False)
                 with gr.Accordion("As a table", open=False):
                     self.influence_table = Table(elem_id="influence-table")
@@ -71,7 +81,7 @@ class Understand:
             with self._tab(TABLE):
                 self.table = Table(elem_id="table")
         self.outputs: list[Any] = [
-            *(self.margin, self.residuals, self.sums, self.values, self.curve_table),
+            *(self.margin, self.residuals, self.margin_table, self.sums, self.values, self.curve_table),
             *(self.scatter, self.parting, self.influence_table, self.alignment),
             *(self.cut_line, self.segmentation, self.table),
         ]
@@ -80,21 +90,22 @@ class Understand:
         self.tabs[name] = gr.Tab(name)
         return self.tabs[name]
 
-    def draw(self, pair: ScoredPair, tab: str, left_out: LeftOut) -> dict[Any, Any]:
-        """What the components of one tab show; raises what `left_out` raises."""
+    def draw(self, pair: ScoredPair, tab: str, left_out: LeftOut | None = None) -> dict[Any, Any]:
+        """What the components of one tab show; `left_out` is asked of the tab Influence alone."""
         if tab == MARGIN:
             lines = [residual_line(name, response) for name, response in (("A", pair.a), ("B", pair.b))]
-            return {self.margin: margin_waterfall(pair), self.residuals: ". ".join(lines)}
+            places = [*_terms(pair), []]
+            table = table_value("What each term adds to the margin", MARGIN_HEADERS, margin_rows(pair), places)
+            return {self.margin: margin_waterfall(pair), self.residuals: ". ".join(lines), self.margin_table: table}
         if tab == CURVES:
             table = table_value("Values and sums along both responses", CURVE_HEADERS, curve_rows(pair), _terms(pair))
             return {self.sums: cumulative_curves(pair), self.values: value_curves(pair), self.curve_table: table}
-        if tab == INFLUENCE:
-            lost = left_out(pair.a), left_out(pair.b)
+        if left_out:
             places = [[place] for place in _places(pair)]
-            rows = influence_rows(pair, lost)
+            rows = influence_rows(pair, left_out)
             return {
-                self.scatter: influence_scatter(pair, lost),
-                self.parting: influence_line(pair, lost),
+                self.scatter: influence_scatter(pair, left_out),
+                self.parting: influence_line(pair, left_out),
                 self.influence_table: table_value("Contribution and leave-one-out", INFLUENCE_HEADERS, rows, places),
             }
         if tab == ALIGNMENT:

@@ -10,9 +10,14 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+from test_api import serving
+from tiny import tiny_model
+from transformers import PreTrainedTokenizerFast
 
-from benchmarks.app import browser_path, serving
+from benchmarks.app import browser_path
+
+expect.set_options(timeout=20_000)  # milliseconds: the machine may be busy
 
 
 @pytest.fixture(scope="module")  # not longer: while Playwright runs, its event loop is the thread's
@@ -40,29 +45,41 @@ def long_model_dir(model_dir: Path, tmp_path_factory: pytest.TempPathFactory) ->
 
 
 @pytest.fixture(scope="session")
+def other_model_dir(tokenizer: PreTrainedTokenizerFast, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A second model, of another architecture, with as much room."""
+    folder = tmp_path_factory.mktemp("other") / "tiny-neox"
+    model = tiny_model("gpt_neox", median_reward=0.05, max_length=8192)
+    model.config.backbone_config.max_position_embeddings = 8192
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
 def serve() -> Callable[[Path], AbstractContextManager[str]]:
     return serving
 
 
 @pytest.fixture(scope="session")
-def app_url(long_model_dir: Path) -> Iterator[str]:
-    with serving(long_model_dir) as url:
+def app_url(long_model_dir: Path, other_model_dir: Path) -> Iterator[str]:
+    with serving(long_model_dir, "--models", str(other_model_dir)) as url:
         yield url
 
 
 @pytest.fixture
 def open_page(browser: Browser, app_url: str) -> Iterator[Callable[..., Page]]:
-    """Opens the app and waits for the first result; a console error or a request to another host fails the test."""
+    """Opens the app, or another at `url`, and waits for the first result of its first page; a console error or a
+    request to another host fails the test."""
     pages, trouble = [], []
 
-    def opened(width: int = 1280, height: int = 900, path: str = "", **options: object) -> Page:
+    def opened(width: int = 1280, height: int = 900, path: str = "", url: str = app_url, **options: object) -> Page:
         page = browser.new_page(viewport={"width": width, "height": height}, **options)
         pages.append(page)
         page.on("console", lambda message: trouble.append(message.text) if message.type == "error" else None)
         page.on("pageerror", lambda error: trouble.append(str(error)))
-        page.on("request", lambda r: None if r.url.startswith((app_url, "data:", "blob:")) else trouble.append(r.url))
+        page.on("request", lambda r: None if r.url.startswith((url, "data:", "blob:")) else trouble.append(r.url))
         page.on("dialog", lambda dialog: (trouble.append(f"dialog {dialog.message}"), dialog.dismiss()))
-        page.goto(f"{app_url}/{path}")
+        page.goto(f"{url}/{path}")
         page.wait_for_selector("#score")
         if not path:
             page.wait_for_selector(".pair-heatmap .card")

@@ -10,11 +10,11 @@ from playwright.sync_api import Page, expect
 
 pytestmark = pytest.mark.browser
 
-PAGES = ("best-of-n", "compare")
+PAGES = {"best-of-n": "#ranking", "compare": "#difference"}
 
 
 def violations(page: Page) -> list[str]:
-    expect(page.locator(".empty:visible")).to_have_count(0)  # charts are there
+    expect(page.locator(".pending")).to_have_count(0)
     page.wait_for_timeout(400)  # colours have faded in
     found = Axe().run(page).response["violations"]
     return [f"{one['id']}: {node['target']} {node['html'][:160]}" for one in found for node in one["nodes"]]
@@ -41,12 +41,30 @@ def test_the_inspect_page(open_page: Callable[..., Page], scheme: str):
     assert violations(page) == []
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (1280, "dark"), (390, "light"), (390, "dark")])
 @pytest.mark.parametrize("name", PAGES)
-def test_the_other_pages(open_page: Callable[..., Page], name: str, scheme: str):
-    assert violations(open_page(path=name, color_scheme=scheme)) == []
+def test_the_other_pages(open_page: Callable[..., Page], name: str, width: int, scheme: str):
+    page = open_page(width=width, path=name, color_scheme=scheme)
+    page.wait_for_function("document.querySelector('#prompt textarea')?.value")
+    page.click("#score")
+    page.wait_for_selector(f"{PAGES[name]} .card")
+    assert violations(page) == []
 
 
-def test_on_a_phone(open_page: Callable[..., Page]):
-    page = open_page(width=390, color_scheme="light")
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_on_a_phone(open_page: Callable[..., Page], scheme: str):
+    page = open_page(width=390, color_scheme=scheme)
+    assert violations(page) == []
+
+
+def test_forced_colours_keep_what_is_marked_and_nothing_moves(open_page: Callable[..., Page]):
+    page = open_page(forced_colors="active", reduced_motion="reduce")
+    style = "([selector, part, name]) => getComputedStyle(document.querySelector(selector), part)[name]"
+    ground = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    for tick in (".track", ".s .bar"):
+        assert page.evaluate(style, [tick, "::after", "backgroundColor"]) not in (ground, "rgba(0, 0, 0, 0)")
+    page.get_by_role("tab", name="Table", exact=True).click()
+    page.locator("#table .place").first.click()
+    assert page.evaluate(style, ["#table .on td", "", "outlineStyle"]) == "solid"
+    assert float(page.evaluate(style, [".track i", "", "transitionDuration"]).removesuffix("s")) < 0.01
     assert violations(page) == []

@@ -9,7 +9,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Page, expect
 
 from sentrm.links import encode_pair
 from sentrm.results import ScoredPair
@@ -133,6 +133,61 @@ def test_cuts_by_hand_are_marked_as_not_the_models_own(page: Page, scorer: Score
     shows(page, [a, "Add", "the egg. Wait nine minutes."])
 
 
+def test_a_step_from_a_text_that_was_edited_is_refused(page: Page):
+    page.fill("#prompt textarea", "Hens?")
+    sentence(page, 0, side=1).focus()
+    page.keyboard.press("Delete")
+    expect(page.get_by_role("alert")).to_contain_text("Press Score first")
+    shows(page, ["Never.", "Ask a cook."], side=1)
+    expect(sentence(page, 0, side=1)).to_be_focused()
+    expect(page.locator("#prompt textarea")).to_have_value("Hens?")
+    expect(page.locator(".stale-hint")).to_be_visible()
+    page.keyboard.press("Control+Enter")
+    expect(page.locator(".stale-hint")).to_be_hidden()
+    expect(page.get_by_role("alert")).to_have_count(0)
+    sentence(page, 0, side=1).focus()
+    page.keyboard.press("e")
+    page.fill(".composer textarea", "x" * 200_000)
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("alert")).to_contain_text("the first sentence has")
+    assert len(page.input_value(".composer textarea")) == 200_000  # nothing is lost
+    page.fill(".composer textarea", "Never.")
+    page.keyboard.press("Enter")  # nothing to change
+    expect(page.locator(".composer")).to_have_count(0)
+
+
+PRESS = """(keys) => {
+  for (const [index, key, ctrlKey] of keys) {
+    const node = document.querySelectorAll(".s")[index];
+    node.focus();
+    node.dispatchEvent(new KeyboardEvent("keydown", { key, ctrlKey, bubbles: true, cancelable: true }));
+  }
+}"""
+
+
+def test_what_is_asked_for_before_the_answer_is_there_hits_the_sentence_it_was_meant_for(page: Page):
+    page.evaluate(PRESS, [[0, "Delete"], [2, "Delete"]])  # by then another stands there
+    shows(page, FIRST[1:])
+    page.wait_for_timeout(300)
+    shows(page, FIRST[1:])
+    page.evaluate(PRESS, [[0, "d"], [0, "d"], [0, "z", True]])  # twice the same one, and one of them back
+    shows(page, [FIRST[1], *FIRST[1:]])
+    expect(page.locator(".history button[data-op=redo]")).to_be_enabled()
+    page.keyboard.press("Escape")
+    expect(page.locator(".s[aria-selected=true]")).to_have_count(0)
+    page.keyboard.press("Control+z")
+    shows(page, FIRST[1:])
+    expect(page.locator(".s:focus")).to_have_count(1)
+
+    new = ["One hen.", "Two hens.", "Three hens."]
+    page.fill("#a textarea", " ".join(new))
+    page.evaluate("document.querySelector('#score').click()")
+    page.evaluate(PRESS, [[0, "Delete"], [0, "Delete"]])
+    shows(page, new)
+    page.wait_for_timeout(500)
+    shows(page, new)
+
+
 def test_the_others_response_is_copied(page: Page):
     page.get_by_role("button", name="Copy A over B").click()
     shows(page, FIRST, side=1)
@@ -158,13 +213,62 @@ def test_a_chart_and_the_text_select_the_same_sentence(page: Page):
     page.mouse.up()
     expect(sentence(page, 2)).to_have_attribute("aria-selected", "true")
     sentence(page, 1, side=1).click()
-    selected = chart.evaluate("graph => graph.data.flatMap(t => (t.selectedpoints || []).map(p => t.customdata[p]))")
-    assert selected == [[1, 1]]
+    page.wait_for_function(
+        """() => {
+          const graph = document.querySelector("#plot-margin .js-plotly-plot");
+          const selected = graph.data.flatMap((t) => (t.selectedpoints || []).map((p) => t.customdata[p]));
+          return JSON.stringify(selected) === "[[1,1]]";
+        }"""
+    )
+    expect(page.locator(".chosen")).to_be_empty()  # who selects in the text has read it there
+    chart.focus()
+    page.keyboard.press("ArrowLeft")
+    expect(sentence(page, 0, side=1)).to_have_attribute("aria-selected", "true")
+    expect(page.locator(".chosen")).to_contain_text("Never.")
+    page.keyboard.press("Escape")
+    expect(page.locator(".s[aria-selected=true]")).to_have_count(0)
+    page.keyboard.press("Escape")
+    expect(page.locator(".detail.open")).to_have_count(0)
+
+    heard = "document.addEventListener('sentence', ({ detail }) => (window.heard ??= []).push(detail.index))"
+    page.evaluate(heard)
+    sentence(page, 1).click()
+    assert page.evaluate("window.heard") == [1]
+    page.get_by_role("tab", name="Table", exact=True).click()
+    page.locator("#table .place").first.wait_for()
+    page.locator("#table .table-box").focus()
+    page.keyboard.press("ArrowDown")
+    expect(sentence(page, 2)).to_have_attribute("aria-selected", "true")
+    expect(page.locator("#table .on")).to_contain_text("Wait nine minutes.")
+    page.keyboard.press("Escape")
+    expect(page.locator("#table .on")).to_have_count(0)
 
 
-def test_links_open_the_same_view(browser: Browser, app_url: str):
-    page = browser.new_page()
-    page.goto(f"{app_url}/?pair={encode_pair(PROMPT, 'One. Two.', 'Three.')}")
+def test_listeners_of_what_is_gone_are_gone(page: Page):
+    page.evaluate(
+        """() => {
+          window.listening = 0;
+          const count = (name, by) => {
+            const call = document[name].bind(document);
+            document[name] = (type, ...more) => {
+              if (type === "sentence") window.listening += by;
+              return call(type, ...more);
+            };
+          };
+          count("addEventListener", 1);
+          count("removeEventListener", -1);
+        }"""
+    )
+    for _ in range(3):
+        for name in ("Alignment", "Table", "How the scores add up"):
+            page.get_by_role("tab", name=name, exact=True).click()
+            page.locator("#charts :is(.table-box tr, .bars)").first.wait_for(state="attached")
+    sentence(page, 0).click()
+    assert page.evaluate("window.listening") <= 3  # the tables
+
+
+def test_links_open_the_same_view(open_page: Callable[..., Page]):
+    page = open_page(path=f"?pair={encode_pair(PROMPT, 'One. Two.', 'Three.')}")
     shows(page, ["One.", "Two."])
     shows(page, ["Three."], side=1)
     assert [page.input_value(f"{field} textarea") for field in ("#prompt", "#a", "#b")] == [
@@ -173,11 +277,11 @@ def test_links_open_the_same_view(browser: Browser, app_url: str):
         "Three.",
     ]
     last = json.loads(EXAMPLES.read_text(encoding="utf-8").splitlines()[-1])
-    page.goto(f"{app_url}/?example={last['id']}")
+    page = open_page(path=f"?example={last['id']}")
     expect(page.locator("#b textarea")).to_have_value(last["b"])
-    page.goto(f"{app_url}/?pair=spoiled")
+    page = open_page(path="?pair=spoiled")
     expect(page.get_by_role("alert")).to_contain_text("link")
-    page.close()
+    expect(page.locator("#example input")).to_have_value("")
 
 
 def test_what_is_carried_away_is_what_is_shown(page: Page, tmp_path: Path):

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser
 
+from sentrm.metrics import report
 from sentrm.preferences import PreferencePair
 from sentrm.scoring import Scorer
-from training.metrics import report
 from training.report import html_report
 
 pytestmark = pytest.mark.browser
