@@ -1,0 +1,93 @@
+"""Which labels look wrong, and why.
+
+The suspicion of a label is the model's probability that it is wrong, σ(-margin / T) with the fitted temperature T. The
+margin is the audited model's own, or, better, out-of-fold: of a model that was trained without the pair. With several
+models it is the share of them that prefer the rejected response. Whoever looks at the most suspicious first finds wrong
+labels sooner; how much sooner is measured in docs/results.md.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from ..results import ScoredPair
+from ..words import percent, plain
+
+Side = Literal["chosen", "rejected"]
+
+
+@dataclass(frozen=True)
+class Carrier:
+    """The sentence that speaks most against the label."""
+
+    side: Side
+    sentence: int  # from 0
+    contribution: float  # logits
+
+
+def suspicion(margins: np.ndarray, temperature: float | None) -> np.ndarray:
+    """(P,) probability that a label is wrong; (P,) margins. Without a temperature, that of 1."""
+    return 1 / (1 + np.exp(np.clip(margins / (temperature or 1.0), -500, 500)))
+
+
+def votes(margins: np.ndarray) -> np.ndarray:
+    """(P,) the share of M models that prefer the rejected response; equal shares are ordered by the mean of their
+    margins in standard deviations, which moves no share by more than half a vote. (M, P) margins."""
+    share = (margins < 0).mean(0)
+    spread = margins.std(1, keepdims=True)
+    mean = (margins / np.where(spread > 0, spread, 1)).mean(0)
+    return share - np.tanh(mean) / (2 * len(margins) + 1)
+
+
+def confident(wrong: np.ndarray) -> np.ndarray:
+    """(P,) bool: labels that confident learning takes for wrong.
+
+    A label counts as wrong where the probability of the other one reaches the mean probability of labels
+    (Northcutt, Jiang and Chuang 2021, equation 2; the two classes of a preference, chosen first or second, are mirror
+    images, so they share one threshold). `wrong` (P,): of `suspicion`.
+    """
+    if not len(wrong):
+        return np.zeros(0, dtype=bool)
+    return (wrong >= np.mean(1 - wrong)) & (wrong > 0.5)
+
+
+def carrier(pair: ScoredPair) -> Carrier | None:
+    """The sentence whose contribution pulls the margin furthest from the label: down in chosen, up in rejected."""
+    pulls = [Carrier("chosen", i, one) for i, one in enumerate(pair.a.contributions[1:])]
+    pulls += [Carrier("rejected", i, one) for i, one in enumerate(pair.b.contributions[1:])]
+    return max(pulls, key=lambda one: one.contribution * (-1 if one.side == "chosen" else 1), default=None)
+
+
+def reasons(row: Mapping[str, Any]) -> list[str]:
+    """Why a pair is worth a second look, in words, the gravest first; of the columns of a row of `pairs.parquet`."""
+    found = []
+    if row.get("identical"):
+        found.append("both responses are the same")
+    if row.get("empty"):
+        found.append("a response is empty")
+    if row.get("contradicts"):
+        found.append("the same pair stands in the data with the other label")
+    elif row.get("duplicate_of"):
+        found.append(f"the same as pair {row['duplicate_of']}")
+    if row.get("near_duplicate_of"):
+        found.append(f"nearly the same as pair {row['near_duplicate_of']}")
+    margin, fold = row["margin"], row.get("out_of_fold")
+    if fold is not None and fold < 0:
+        found.append(f"a model trained without it prefers the rejected response ({_sure(fold)})")
+    if margin < 0:
+        found.append(f"the model prefers the rejected response by {plain(-margin, 2)} ({_sure(margin)})")
+    models = row.get("models") or 1
+    if models > 1 and row.get("against"):
+        found.append(f"{row['against']} of {models} models prefer the rejected response")
+    if row.get("truncated"):
+        found.append("the model did not read all of it")
+    return found
+
+
+def _sure(margin: float) -> str:
+    return percent(1 / (1 + math.exp(-min(-margin, 500))))

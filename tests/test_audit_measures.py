@@ -1,0 +1,151 @@
+"""What the audit says of a scored dataset, against statsmodels, a search on a grid and numbers made by hand."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import statsmodels.api as sm
+
+from sentrm.audit.duplicates import contradicting, exact, near
+from sentrm.audit.measures import (
+    agreement,
+    by_number,
+    by_value,
+    calibration,
+    distribution,
+    fitted_temperature,
+    length,
+    mean_estimate,
+    style,
+)
+
+RANDOM = np.random.default_rng(0)
+
+
+def test_the_interval_is_that_of_a_regression_on_a_constant_clustered_by_prompt():
+    group = RANDOM.integers(60, size=400)
+    numbers = RANDOM.normal(size=60)[group] + RANDOM.normal(size=400)
+    found = mean_estimate(numbers, group)
+    theirs = sm.OLS(numbers, np.ones(400)).fit(cov_type="cluster", cov_kwds={"groups": group})
+    assert [found["value"], found["low"], found["high"]] == pytest.approx(
+        [theirs.params[0], theirs.params[0] - 1.96 * theirs.bse[0], theirs.params[0] + 1.96 * theirs.bse[0]]
+    )
+    assert found["n"] == 400
+
+
+def test_there_is_no_interval_of_nine_prompts_and_no_mean_of_nothing():
+    assert mean_estimate(np.arange(90.0), np.arange(90) % 9)["low"] is None
+    assert mean_estimate(np.array([np.nan]), np.array([0])) == {"value": None, "low": None, "high": None, "n": 0}
+    assert mean_estimate(np.array([1.0, np.nan, 3.0]), np.arange(3))["value"] == 2
+
+
+def test_agreement_stays_a_share():
+    found = agreement(np.array([1.0] * 30 + [0.0]), np.arange(31))
+    assert found["value"] == pytest.approx(30 / 31)  # an equal score does not agree
+    assert found["high"] == 1
+
+
+def test_the_temperature_is_the_likeliest():
+    margins = 3 * RANDOM.logistic(size=20_000)
+    margins = np.where(RANDOM.random(20_000) < 1 / (1 + np.exp(-margins / 3)), margins, -margins)  # labels of T = 3
+    found = fitted_temperature(margins)
+    grid = np.exp(np.linspace(-1, 3, 400))
+    best = min(grid, key=lambda t: np.logaddexp(0, -margins / t).mean())
+    assert found == pytest.approx(best, rel=0.02)
+    assert found == pytest.approx(3, rel=0.1)
+    assert fitted_temperature(-np.abs(margins)) is None
+    assert fitted_temperature(np.array([])) is None
+
+
+def test_calibration_is_better_with_the_temperature():
+    margins = 8 * RANDOM.logistic(size=5000)
+    margins = np.where(RANDOM.random(5000) < 1 / (1 + np.exp(-margins / 8)), margins, -margins)
+    found = calibration(margins)
+    assert found["ece_fitted"] < 0.03 < 0.1 < found["ece"]
+    assert sum(one["pairs"] for one in found["bins_fitted"]) == 5000
+    assert calibration(np.array([-1.0, -2.0]))["ece_fitted"] is None
+
+
+def test_the_distribution_holds_every_pair():
+    margins = np.append(RANDOM.normal(size=5000), [1e9, -1e9])
+    found = distribution(margins)
+    assert sum(found["pairs"]) == 5002
+    assert abs(found["edges"][0]) < 10  # two far ones do not stretch it
+    assert sum(distribution(np.array([]))["pairs"]) == 0
+
+
+def test_slices_by_word_and_by_number():
+    margins = np.array([1.0, -1, 1, 1, 1, 1, 1, -1, 1, -1, 1])
+    words = np.array(["en"] * 6 + [""] * 4 + ["zh"])
+    found = by_value(words, margins, np.arange(11))
+    assert [(one["slice"], one["n"]) for one in found] == [("en", 6), ("2 others", 5)]
+    assert found[0]["value"] == pytest.approx(5 / 6)
+    few = by_number(np.array([1, 1, 2, np.nan]), np.array([1.0, -1, 1, 1]), np.arange(4))
+    assert [(one["slice"], one["n"], one["value"]) for one in few] == [("1", 2, 0.5), ("2", 1, 1.0)]
+    numbers = RANDOM.permutation(1000).astype(float)
+    many = by_number(numbers, np.where(numbers < 500, 1.0, -1.0), np.arange(1000))
+    assert [one["n"] for one in many] == [200] * 5
+    assert [one["value"] for one in many][::2] == [1, pytest.approx(0.5), 0]
+    assert by_number(np.array([]), np.array([]), np.array([])) == []
+
+
+def test_a_model_that_is_length_alone_is_nothing_once_calibrated():
+    lengths = RANDOM.integers(10, 1000, size=(800, 2))
+    scores = np.log(lengths)
+    margins = scores[:, 0] - scores[:, 1]
+    found = length(scores, lengths, margins, np.arange(800))
+    assert found["model"]["value"] == found["always_longer"]["value"]
+    assert found["margin_with_difference"] > 0.8
+    assert found["score_with_length"] == pytest.approx(1)
+    assert [one["value"] for one in found["curve"]] == sorted(one["value"] for one in found["curve"])
+    noise = RANDOM.normal(size=(800, 2))
+    mixed = length(scores + noise, lengths, margins + noise[:, 0] - noise[:, 1], np.arange(800))
+    assert abs(mixed["calibrated"]["value"] - np.mean(noise[:, 0] > noise[:, 1])) < 0.05
+
+
+def test_a_dataset_of_one_length_has_a_length_section_too():
+    scores = RANDOM.normal(size=(20, 2))
+    found = length(scores, np.full((20, 2), 7), scores[:, 0] - scores[:, 1], np.arange(20))
+    assert found["always_longer"]["value"] == 0
+    assert found["score_with_length"] is None
+    assert found["calibrated"]["value"] == found["model"]["value"]
+
+
+def test_style_counts_pairs_of_which_one_response_has_it():
+    has = np.array([[True, False], [False, True], [True, True], [False, False]])
+    scores = np.array([[3.0, 1.0], [0.0, 5.0], [9.0, 0.0], [0.0, 9.0]])
+    found = style(has, scores, np.arange(4))
+    assert found["responses"] == 0.5
+    assert (found["margin"]["value"], found["margin"]["n"]) == (3.5, 2)  # 3 - 1 and 5 - 0
+    assert (found["model"]["value"], found["label"]["value"]) == (1.0, 0.5)
+
+
+def test_exact_duplicates_and_contradictions():
+    digests = ["a", "b", "a", "c", "b", "a"]
+    first = exact(digests)
+    assert first.tolist() == [0, 1, 0, 3, 1, 0]
+    direction = np.array([True, True, False, True, True, True])
+    assert contradicting(first, direction, np.ones(6, dtype=bool)).tolist() == [True, False, True, False, False, True]
+    decided = np.array([True, True, False, True, True, True])  # the one with the other direction is a tie
+    assert not contradicting(first, direction, decided).any()
+
+
+def test_near_duplicates_are_found_through_the_first_of_them():
+    words = [f"word{i}" for i in RANDOM.integers(5000, size=300)]
+    text = " ".join(words)
+    other = " ".join(f"word{i}" for i in RANDOM.integers(5000, size=300))
+    changed = " ".join([*words[:150], "changed", *words[151:]])
+    assert near([text, other, changed, text, "", "short", "short"]).tolist() == [0, 1, 0, 0, 4, 5, 5]
+
+
+def test_near_agrees_with_the_jaccard_similarity_itself():
+    base = [f"w{i}" for i in range(200)]
+    texts = [" ".join(base)] + [" ".join(base[: 200 - cut] + [f"x{cut}-{i}" for i in range(cut)]) for cut in (4, 120)]
+    sets = [{tuple(words[i : i + 5]) for i in range(len(words) - 4)} for words in (text.split() for text in texts)]
+    similar = [len(sets[0] & one) / len(sets[0] | one) for one in sets]
+    assert similar[1] > 0.9
+    assert similar[2] < 0.5
+    assert near(texts).tolist() == [0, 0, 2]
+    assert math.isclose(similar[0], 1)

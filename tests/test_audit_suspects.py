@@ -1,0 +1,87 @@
+"""Which labels look wrong: the rankings against scikit-learn and hand-made numbers."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from sklearn.metrics import roc_auc_score
+from tiny import tiny_model
+
+from sentrm.audit.suspects import Carrier, carrier, confident, reasons, suspicion, votes
+from sentrm.preferences import PreferencePair
+from sentrm.scoring import Scorer
+from training.label_noise import figures, flipped, turned
+
+RANDOM = np.random.default_rng(0)
+
+
+def test_suspicion_is_the_probability_of_the_other_label():
+    margins = np.array([0.0, 2.0, -2.0, -1e9, 1e9])
+    assert suspicion(margins, 2.0).tolist() == pytest.approx([0.5, 0.26894, 0.73106, 1, 0], abs=1e-5)
+    assert suspicion(margins, None)[1] == pytest.approx(0.119203, abs=1e-6)  # of temperature 1
+
+
+def test_more_votes_are_more_suspicious_whatever_the_margins():
+    margins = np.array([[-0.1, 9.0, -9.0], [-0.1, 9.0, 0.1], [-0.1, -9.0, 0.1]])  # (3 models, 3 pairs)
+    found = votes(margins)
+    assert np.argsort(-found).tolist()[0] == 0  # three of three
+    tied = votes(np.array([[-1.0, -5.0], [1.0, 1.0]]))
+    assert tied[1] > tied[0]  # the same votes, but surer ones
+    assert abs(tied[0] - 0.5) < 1 / 4
+
+
+def test_confident_learning_by_hand():
+    wrong = np.array([0.9, 0.55, 0.45, 0.1, 0.1, 0.1])  # mean probability of labels: 0.6333
+    assert confident(wrong).tolist() == [True, False, False, False, False, False]
+    assert not confident(np.full(4, 0.5)).any()
+    assert confident(np.array([])).tolist() == []
+
+
+def test_the_sentence_that_speaks_most_against_the_label(tokenizer):
+    scorer = Scorer.from_model(tiny_model(), tokenizer, name="tiny")
+    pair = scorer.score([PreferencePair("Why?", "One here. Two here. Three here.", "Four here. Five here.")])[0]
+    pulls = {("chosen", i): -c for i, c in enumerate(pair.a.contributions[1:])}
+    pulls |= {("rejected", i): c for i, c in enumerate(pair.b.contributions[1:])}
+    side, i = max(pulls, key=pulls.get)
+    assert carrier(pair) == Carrier(side, i, (pair.a if side == "chosen" else pair.b).contributions[i + 1])
+    empty = scorer.score([PreferencePair("Why?", "", "")])[0]
+    assert carrier(empty) is None
+
+
+def test_reasons_in_words():
+    row = {"margin": -1.2, "out_of_fold": -0.5, "models": 3, "against": 2, "truncated": True, "contradicts": True}
+    assert reasons(row) == [
+        "the same pair stands in the data with the other label",
+        "a model trained without it prefers the rejected response (62%)",
+        "the model prefers the rejected response by 1.20 (77%)",
+        "2 of 3 models prefer the rejected response",
+        "the model did not read all of it",
+    ]
+    assert reasons({"margin": 0.0, "identical": True, "duplicate_of": "abc"}) == [
+        "both responses are the same",
+        "the same as pair abc",
+    ]
+    assert reasons({"margin": 2.0, "out_of_fold": None, "models": 1, "against": 0}) == []
+
+
+def test_labels_are_turned_by_the_seed_alone():
+    mask = flipped(1000, 0.2, seed=3)
+    assert mask.sum() == 200
+    assert (mask == flipped(1000, 0.2, seed=3)).all()
+    assert (mask != flipped(1000, 0.2, seed=4)).any()
+    pair = PreferencePair("p", "good", "bad", id="7")
+    assert (turned(pair).chosen, turned(pair).rejected, turned(pair).id) == ("bad", "good", "7")
+
+
+def test_figures_of_a_ranking():
+    wrong = RANDOM.random(400) < 0.2
+    suspicion_ = wrong + RANDOM.normal(size=400)
+    found = figures(suspicion_, wrong, [f"prompt {i // 2}" for i in range(400)])
+    assert found["auroc"]["value"] == roc_auc_score(wrong, suspicion_)
+    assert found["auroc"]["low"] < found["auroc"]["value"] < found["auroc"]["high"]
+    k = wrong.sum()
+    first = wrong[np.argsort(-suspicion_)][:k]
+    one = found["precision, as many as wrong"]
+    assert one["value"] == pytest.approx(first.mean())
+    assert one["low"] < one["value"] < one["high"]
+    assert figures(wrong.astype(float), wrong, [str(i) for i in range(400)])["precision, first 10%"]["value"] == 1
