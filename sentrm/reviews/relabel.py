@@ -1,0 +1,107 @@
+"""A record of preference data with another label, in the schema it has.
+
+Decisions:
+- A flip makes the rejected response the chosen one. What a row says of a side goes with its text: every column with
+  "chosen" in its name changes places with its twin (chosen_score, score_chosen, chosen-rating, chosen_ids, ...).
+- `margin` is how far chosen is ahead, so it changes its sign. `messages`, where it repeats chosen, goes on doing so.
+- In an arena's row the responses stay where they are and the winner changes; two ranked responses change their ranks.
+- A tie is written where the row has a column for it: winner, ranks or scores of two, probability, tie, label.
+- What the schema has no words for is said (`NotExpressible`), never approximated.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+Record = dict[str, Any]
+
+
+class NotExpressible(Exception):
+    """Why a record of this schema cannot carry the label."""
+
+
+def flipped(record: Record, columns: Mapping[str, str | None], probability: float) -> Record:
+    """The record with its two responses' places changed.
+
+    Args:
+        columns: field -> its name in the data, as for `load_preferences`.
+        probability: the label's, that chosen is preferred.
+
+    Raises:
+        NotExpressible: the row is labelled a tie, or ranks more than two responses.
+    """
+    if probability == 0.5:
+        raise NotExpressible("is labelled a tie, which has no other side; it was left as it is")
+    chosen, rejected, margin, responses = (_name(columns, f) for f in ("chosen", "rejected", "margin", "responses"))
+    if _is_arena(record, chosen):
+        winner = str(record["winner"])
+        return record | {"winner": winner[:-1] + _OTHER[winner[-1]]}
+    if _is_ranked(record, chosen, responses):
+        return record | {name: places[::-1] for name, places in _two_ranks(record, columns, responses).items()}
+    twins = {chosen: rejected, rejected: chosen}
+    for one, other in (("chosen", "rejected"), ("rejected", "chosen")):
+        twins |= {name: name.replace(one, other) for name in record if one in name and name not in twins}
+    turned = {name: record[twins[name]] if twins.get(name) in record else value for name, value in record.items()}
+    if margin in record:
+        turned[margin] = _negative(record[margin])
+    if chosen in record and record.get("messages") == record[chosen]:
+        turned["messages"] = turned[chosen]
+    return turned
+
+
+def tied(record: Record, columns: Mapping[str, str | None]) -> Record:
+    """The record as one in which neither response is preferred. Raises NotExpressible if it has no column for that."""
+    chosen, responses = _name(columns, "chosen"), _name(columns, "responses")
+    if _is_arena(record, chosen):
+        return record | {"winner": "tie"}
+    if _is_ranked(record, chosen, responses):
+        return record | {name: [places[0]] * 2 for name, places in _two_ranks(record, columns, responses).items()}
+    said: Record = {}
+    for field, word in (("probability", 0.5), ("tie", True), ("label", "tie")):
+        name = _name(columns, field)
+        if name in record and (field != "label" or str(record[name]).lower() in ("chosen", "rejected", "tie")):
+            said[name] = str(word).lower() if isinstance(record[name], str) else word
+    if not said:
+        raise NotExpressible("has no column that says tie (winner, probability, tie or label); it was left as it is")
+    return record | said
+
+
+_OTHER = {"a": "b", "b": "a", "A": "B", "B": "A"}
+
+
+def _name(columns: Mapping[str, str | None], field: str) -> str:
+    return columns.get(field) or field
+
+
+def _is_arena(record: Record, chosen: str) -> bool:
+    return record.get(chosen) is None and record.get("winner") is not None
+
+
+def _is_ranked(record: Record, chosen: str, responses: str) -> bool:
+    return record.get(chosen) is None and record.get(responses) is not None
+
+
+def _two_ranks(record: Record, columns: Mapping[str, str | None], responses: str) -> dict[str, list[Any]]:
+    """The columns that rank the two responses."""
+    if len(record[responses]) != 2:
+        raise NotExpressible(
+            f"ranks {len(record[responses])} responses; a verdict on two of them is no ranking, so it was left as it is"
+        )
+    names = [_name(columns, field) for field in ("ranks", "scores")]
+    return {name: list(record[name]) for name in names if record.get(name) is not None}
+
+
+def _negative(value: Any) -> Any:
+    """Minus a number, also one written as text; all else as it is."""
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        return value
+    if not math.isfinite(number) or isinstance(value, bool) or number == 0:
+        return value
+    if isinstance(value, str):
+        text = value.strip()
+        return text[1:] if text.startswith("-") else f"-{text.removeprefix('+')}"
+    return -value
