@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import socket
 import sys
 from collections.abc import Sequence
@@ -14,6 +15,8 @@ from typing import NoReturn
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # before gradio is imported: it contacts no host
 
 ASSETS = Path(__file__).parent / "assets"
+LOCAL = ("127.0.0.1", "localhost", "::1")
+UNITS = {"": 1, "kb": 2**10, "mb": 2**20, "gb": 2**30}
 
 
 def parser() -> argparse.ArgumentParser:
@@ -31,18 +34,44 @@ def parser() -> argparse.ArgumentParser:
     add("--dtype", default="auto", help="auto, float32, bfloat16 or float16 (%(default)s)")
     add("--max-length", type=int, metavar="TOKENS", help="most tokens a sequence may take (the model's own limit)")
     add("--models", nargs="+", default=[], metavar="FOLDER", help="more models to compare, or folders of models (none)")
-    add("--allow-hub", action="store_true", help="let visitors open models of the Hugging Face hub by id (off)")
+    add("--no-model", action="store_true", help="show audits and take reviews only, without loading a model (off)")
+    add("--allow-hub", action="store_true", help="let visitors open models and data of the Hugging Face hub (off)")
     add("--mcp", action="store_true", help="serve the endpoints as MCP tools too (off)")
+    data = flags.add_argument_group("preference data")
+    add = data.add_argument
+    add("--audits", nargs="+", type=Path, default=[], metavar="DIR", help="audit folders, or folders of them (none)")
+    add("--data", nargs="+", type=Path, default=[], metavar="PATH", help="files, or folders, visitors may score (none)")
+    add("--output", type=Path, metavar="DIR", help="where audits made on the page go (a temporary folder)")
+    add("--reviews", type=Path, metavar="FILE", help="the review log, made if it is not there (no Review page)")
+    add("--annotators", nargs="+", default=[], metavar="NAME", help="names to choose from without a login (any)")
+    add("--max-upload", type=_size, default="200mb", metavar="SIZE", help="most a visitor may upload (%(default)s)")
+    entry = flags.add_argument_group("who is let in", "Another --host than localhost needs one of these.")
+    add = entry.add_argument
+    add("--auth", action="append", default=[], metavar="USER:PASSWORD", help="a login; may be given several times")
+    add("--auth-file", type=Path, metavar="FILE", help="logins, one USER:PASSWORD a line, unseen by other users here")
+    add("--no-auth", action="store_true", help="let everybody in who can reach the host (off)")
     return flags
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Load the model and serve until interrupted. What cannot work ends with one line and exit code 2."""
     args = parser().parse_args(argv)
-    _check_port(args.host, args.port)
-
+    logins = _read_logins(args.auth, args.auth_file)
+    space = bool(os.environ.get("SPACE_ID"))
+    if logins and args.no_auth:
+        _stop("got --no-auth beside a login. Give one of them.")
+    if args.host not in LOCAL and not (logins or args.no_auth or space):
+        _stop(
+            f"--host {args.host} lets others reach this app. Name who may come in with --auth USER:PASSWORD or "
+            "--auth-file FILE, or let everybody in with --no-auth."
+        )
+    if args.no_model and (args.models or args.mcp):
+        _stop("got --no-model beside --models or --mcp, which need one. Leave one of them out.")
+    if args.mcp and logins:
+        _stop("got --mcp beside a login, which MCP clients cannot give. Leave one of them out.")
     if args.mcp and find_spec("mcp") is None:
         _stop("--mcp needs a package that is not installed: pip install 'gradio[mcp]'")
+    _check_port(args.host, args.port)
 
     from transformers.utils.logging import disable_progress_bar
 
@@ -50,35 +79,81 @@ def main(argv: Sequence[str] | None = None) -> None:
     from sentrm.errors import SentrmError
     from sentrm.ui.app import build_app
     from sentrm.ui.inspect import read_examples
-    from sentrm.ui.look import launch_options
+    from sentrm.ui.serve import SPACE_FRAME, Door, mounted, run
+    from sentrm.ui.workbench import Workbench
 
     disable_progress_bar()
     try:
-        catalogue = Catalogue(
-            args.models,
-            args.model,
-            args.allow_hub,
-            segmenter=args.segmenter,
-            device=args.device,
-            dtype=args.dtype,
-            max_length=args.max_length,
+        workbench = Workbench(
+            audits=tuple(args.audits),
+            data=tuple(args.data),
+            output=args.output,
+            reviews=args.reviews,
+            annotators=tuple(args.annotators),
+            allow_hub=args.allow_hub,
+            login_to_review=space,
+            max_upload=args.max_upload,
         )
-        app = build_app(catalogue, read_examples(ASSETS / "examples.jsonl"))
+        if args.reviews:
+            workbench.log()  # what is wrong with it is said before anybody votes
+        catalogue = None
+        if not args.no_model:
+            catalogue = Catalogue(
+                args.models,
+                args.model,
+                args.allow_hub,
+                segmenter=args.segmenter,
+                device=args.device,
+                dtype=args.dtype,
+                max_length=args.max_length,
+            )
+        app = build_app(catalogue, read_examples(ASSETS / "examples.jsonl"), workbench)
     except SentrmError as error:
         _stop(str(error))
+    door = Door(
+        args.max_upload,
+        local=args.host in LOCAL and not (logins or args.no_auth or space),
+        framed_by=SPACE_FRAME if space else "",
+    )
+    served = catalogue.names[0] if catalogue else "audits"
     try:
-        app.launch(
-            server_name=args.host,
-            server_port=args.port,
-            prevent_thread_lock=True,
-            quiet=True,
-            mcp_server=args.mcp,
-            **launch_options(),
+        run(
+            mounted(app, door, auth=logins, mcp_server=args.mcp),
+            args.host,
+            args.port,
+            f"Serving {served} on http://{args.host}:{args.port}",
         )
     except OSError as error:  # the port was taken since it was checked
         _stop(str(error))
-    print(f"Serving {catalogue.names[0]} on http://{args.host}:{args.port}", flush=True)
-    app.block_thread()
+
+
+def _read_logins(given: Sequence[str], file: Path | None) -> list[tuple[str, str]]:
+    """Names and passwords of the flags and the file; a name may stand there once."""
+    places = [("--auth", one) for one in given]
+    if file:
+        try:
+            lines = file.read_text(encoding="utf-8").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            _stop(f"--auth-file {file} cannot be read: {error}")
+        places += [(f"line {i} of {file}", line) for i, line in enumerate(lines, start=1) if line.strip()]
+        if not places:
+            _stop(f"--auth-file {file} holds no login; expected USER:PASSWORD, one a line.")
+    logins: dict[str, str] = {}
+    for place, text in places:
+        name, _, password = text.partition(":")
+        if not name.strip() or not password:
+            _stop(f"{place} is no login; expected USER:PASSWORD.")  # and what it is stays untold
+        if name.strip() in logins:
+            _stop(f"{place} gives {name.strip()} a second password. Give one.")
+        logins[name.strip()] = password
+    return list(logins.items())
+
+
+def _size(text: str) -> int:
+    found = re.fullmatch(r"(\d+) ?([kmg]b|)", text.strip().lower())
+    if not found or not int(found[1]):
+        raise argparse.ArgumentTypeError(f"got {text!r}; expected a size such as 200mb or 1gb.")
+    return int(found[1]) * UNITS[found[2]]
 
 
 def _check_port(host: str, port: int) -> None:

@@ -1,0 +1,382 @@
+// The desk around a pair under review. It stands behind heatmap.js, which draws the pair, and review_parts.js,
+// and shares their names.
+// What the reader does goes out as the event "act"; its answer is a new value, or `said`, why nothing was done, and then
+// everything typed stays. The value's `desk` is what review_desk.py says; text reaches the page by textContent alone.
+const CHOICES = [["a", "A is better", "1"], ["b", "B is better", "2"], ["tie", "Tie", "3"], ["both_bad", "Both bad", "4"], ["skip", "Skip", "s"], ["flag", "Flag", "f"]];
+const STEPS = [["undo", "Undo", "u"], ["redo", "Redo", "r"], ["next", "Next", "n"]];
+const MARKS = [["good", "✓ Good", "g"], ["bad", "✗ Bad", "b"]];
+const ORDERS = [["suspects", "Suspects first"], ["random", "Random"], ["filter", "As in the data"]];
+const ALL = [["agree", "The label is right"], ["flip", "The label is wrong"], ["tie", "Tie"], ["both_bad", "Both bad"], ["flag", "Flag"], ["skip", "Skip"]];
+const REASONS = ["wrong facts", "does not do what was asked", "refuses without need", "harmful", "too long", "hard to read", "no real difference", "slip of the annotator"];
+const PATIENCE = 10000; // milliseconds until an answer counts as lost
+let desk = null; // the newest answer's
+let marks = new Map(); // "side index" -> good or bad
+let waiting = null; // what has no answer yet
+let next = []; // undo, redo, next pressed meanwhile
+let alone = true; // nothing was drawn yet
+
+const $ = (name) => element.querySelector(`.${name}`);
+const kept = (store, key, value) => { // storage may be forbidden
+  try {
+    if (value === undefined) return store.getItem(key) ?? "";
+    store.setItem(key, value);
+  } catch {
+    return "";
+  }
+};
+let keys = kept(localStorage, "sentrm-review-keys") !== "off";
+
+// What stays in its place while pairs come and go, so that the focus does.
+function build() {
+  const name = field("input", "annotator", 200);
+  name.autocomplete = "off";
+  name.addEventListener("change", () => call(name.value));
+  const overlap = field("input", "overlap", 4);
+  Object.assign(overlap, { type: "number", min: 1, max: 1000 });
+  overlap.addEventListener("change", () => turn("overlap", Math.min(1000, Math.max(1, Math.round(overlap.value) || 1))));
+  const shortcuts = tick("Keys", (on) => {
+    keys = on;
+    kept(localStorage, "sentrm-review-keys", on ? "on" : "off");
+    element.querySelector(".desk").classList.toggle("keyless", !on);
+  });
+  shortcuts.querySelector("input").checked = keys;
+  element.querySelector(".desk").classList.toggle("keyless", !keys);
+  const settings = add(
+    make("div", "settings"),
+    labelled("Reviewer", name, "who"),
+    labelled("Reviewer", choose("names", [], call), "who-of"),
+    add(make("p", "who-is"), make("span", "", "Reviewer"), make("b")),
+    labelled("Audit", choose("audit", [], (value) => turn("audit", value))),
+    labelled("Order", choose("order", ORDERS, (value) => turn("order", value))),
+    labelled("Votes a pair", overlap, "narrow"),
+    tick("Blind: scores and label only after the vote", (on) => turn("blind", on ? "1" : "0")),
+    shortcuts,
+  );
+  const bar = make("progress");
+  bar.setAttribute("aria-label", "Pairs done");
+  add($("desk-top"), settings, make("div", "chips"), add(make("div", "course"), bar, make("span")));
+
+  const choices = add(make("div", "choices"), ...CHOICES.map(([id, words, key]) => button(words, key, () => press(id), `do-${id}`)));
+  choices.setAttribute("role", "group");
+  choices.setAttribute("aria-label", "Verdict");
+  const steps = add(make("div", "steps"), ...STEPS.map(([id, words, key]) => button(words, key, () => press(id), `do-${id}`)));
+  const marking = add(make("div", "marking"), make("span", "of"), ...MARKS.map(([id, words, key]) => button(words, key, () => press(id), `do-${id}`)));
+  marking.setAttribute("role", "group");
+  marking.setAttribute("aria-label", "Mark the selected sentence");
+  const status = make("p", "status");
+  status.setAttribute("role", "status");
+  const trouble = make("div", "trouble");
+  trouble.setAttribute("role", "alert");
+  add($("desk-bar"), trouble, status, add(make("div", "bar-row"), choices, steps), marking);
+
+  const reason = field("input", "reason", 200);
+  const list = make("datalist");
+  list.id = `${uid}-reasons`;
+  fill(list, REASONS.map((one) => [one, one]));
+  reason.setAttribute("list", list.id);
+  reason.autocomplete = "off";
+  const comment = field("textarea", "comment", 20000);
+  comment.rows = 2;
+  for (const node of [reason, comment]) node.addEventListener("input", draft);
+  add($("desk-more"), make("div", "revealed"), add(make("div", "why"), labelled("Reason", reason), list, labelled("Comment", comment)), drawAll());
+}
+
+// One verdict on all pairs of the queue, asked twice.
+function drawAll() {
+  const box = make("details", "all");
+  const verdict = choose("all", ALL);
+  const reason = field("input", "all-reason", 200);
+  const sure = make("div", "sure");
+  const first = button("Mark all …", "", () => {
+    const { total } = desk.progress;
+    const words = ALL.find(([id]) => id === verdict.value)[1].toLowerCase();
+    const yes = button(`Mark ${total.toLocaleString("en")} pairs`, "", () => {
+      sure.replaceChildren();
+      ask("all", { verdict: verdict.value, reason: reason.value, count: total });
+    }, "primary");
+    const no = button("Cancel", "", () => {
+      sure.replaceChildren();
+      first.focus();
+    });
+    const text = `Mark all ${total.toLocaleString("en")} pairs of this queue: ${words}? Your own votes on them are replaced; one undo takes all of it back.`;
+    sure.replaceChildren(make("p", "", text), yes, no);
+    yes.focus();
+  }, "first");
+  sure.setAttribute("role", "group");
+  sure.setAttribute("aria-label", "Confirm");
+  return add(box, make("summary", "", "Mark the whole queue at once"), add(make("div", "why"), labelled("Verdict", verdict), labelled("Reason", reason), first), sure);
+}
+
+function turn(name, value) {
+  const query = new URLSearchParams(desk?.query || location.search);
+  query.set(name, value);
+  if (name === "audit") query.delete("where"); // another audit may have other columns
+  go(query.toString());
+}
+
+function go(query) {
+  history.pushState(history.state, "", `${location.pathname}?${query}`);
+  ask("open");
+}
+
+function call(name) {
+  kept(localStorage, "sentrm-annotator", name);
+  ask("open");
+}
+
+const holder = () => `review ${desk.audit} ${desk.annotator.name} ${desk.pair}`;
+const typed = (name) => element.querySelector(`[name="${name}"]`);
+
+function draft() {
+  if (!desk?.pair) return;
+  const said = { reason: typed("reason").value, comment: typed("comment").value, marks: listed() };
+  kept(sessionStorage, holder(), JSON.stringify(said));
+}
+
+const listed = () => [...marks].map(([place, mark]) => [...place.split(" ").map(Number), mark]);
+
+function press(id) {
+  if (MARKS.some(([mark]) => mark === id)) return markShown(id);
+  if (STEPS.some(([step]) => step === id)) {
+    if (!desk) return;
+    if (waiting) next.push(id);
+    else if (id !== "next" || desk?.own || !desk?.pair) ask(id);
+    else tellTrouble({ error: "Vote first, or skip." });
+  } else if (!waiting && desk?.pair) {
+    vote(id, desk.seen); // never on a pair that is not here yet
+  }
+}
+
+function vote(choice, seen) {
+  draft();
+  ask("vote", { choice, seen, reason: typed("reason").value, comment: typed("comment").value, marks: listed() });
+}
+
+function ask(what, more = {}) {
+  const annotator = desk?.annotator.fixed ? desk.annotator.name : kept(localStorage, "sentrm-annotator") || typed("annotator").value;
+  settled();
+  const timer = setTimeout(() => {
+    settled();
+    next = [];
+    say("");
+    tellTrouble({ error: "No answer came. What you wrote is still here: try again, or load the page again." });
+    wake();
+  }, PATIENCE);
+  const slow = setTimeout(() => say("Waiting for the answer …"), 700);
+  const query = what === "open" ? location.search : `?${desk.query}`;
+  waiting = { more, timers: [timer, slow] };
+  tellTrouble(null);
+  trigger("act", { do: what, query, annotator, pair: desk?.pair || "", ...more });
+}
+
+function settled() {
+  waiting?.timers.forEach(clearTimeout);
+  waiting = null;
+}
+
+function tellTrouble(said) {
+  const box = $("trouble");
+  box.replaceChildren();
+  if (!said) return;
+  add(box, make("p", "", said.error));
+  if (!said.newer) return;
+  const { more } = said;
+  add(
+    box,
+    button("Vote again anyway", "", () => vote(more.choice, said.newer.seen), "again"),
+    button("Show that vote", "", () => go(`${desk.query}&id=${encodeURIComponent(desk.pair)}`)),
+  );
+}
+
+function markShown(mark) {
+  if (!shown || !desk?.pair) return;
+  const place = placeOf(shown).join(" ");
+  if (marks.get(place) === mark) marks.delete(place);
+  else marks.set(place, mark);
+  drawMarks();
+  draft();
+  say(desk.own ? "Press your verdict again to save the marks." : `${dataOf(shown).title}${marks.has(place) ? ` marked ${mark}` : ", mark taken back"}.`);
+}
+
+function drawMarks() {
+  for (const { nodes, data } of sides) {
+    nodes.forEach((node, index) => {
+      const mark = marks.get(`${node.dataset.side} ${index}`);
+      node.classList.toggle("marked", Boolean(mark));
+      node.querySelector(".mark")?.remove();
+      if (mark) {
+        const badge = make("span", `mark ${mark}`, mark === "good" ? "✓" : "✗");
+        badge.setAttribute("aria-hidden", "true");
+        node.querySelector(".c").prepend(badge);
+      }
+      node.setAttribute("aria-label", data.sentences[index].label + (mark ? `, marked ${mark}` : ""));
+    });
+  }
+  drawSelected();
+}
+
+function drawSelected() {
+  const mark = shown && marks.get(placeOf(shown).join(" "));
+  $("of").textContent = shown ? `Selected: ${dataOf(shown).title}` : `Select a ${unit} to mark it`;
+  for (const [id] of MARKS) {
+    const node = $(`do-${id}`);
+    node.disabled = !shown || !desk?.pair;
+    node.setAttribute("aria-pressed", String(mark === id));
+  }
+}
+
+const say = (words) => ($("status").textContent = words);
+
+function drawTop() {
+  const { annotator } = desk;
+  const from = annotator.fixed ? "is" : annotator.names.length ? "of" : "free";
+  element.querySelector(".settings").dataset.who = from;
+  $("who-is").lastChild.textContent = annotator.name;
+  if (from === "of") {
+    fill(typed("names"), [["", "Choose your name"], ...annotator.names.map((one) => [one, one])]);
+    typed("names").value = annotator.name;
+  }
+  if (document.activeElement !== typed("annotator")) typed("annotator").value = annotator.name;
+  fill(typed("audit"), desk.audits.map((one) => [one, one]));
+  for (const name of ["audit", "order", "overlap"]) typed(name).value = desk[name];
+  element.querySelector(".settings .tick input").checked = desk.blind;
+  const chips = $("chips");
+  chips.replaceChildren(make("span", "", desk.filters.length ? "Only pairs with" : "All pairs of the audit."));
+  desk.filters.forEach((words, i) => {
+    const chip = button(words, "", () => go(desk.without[i]), "chip");
+    chip.setAttribute("aria-label", `Take away the filter ${words}`);
+    add(chips, add(chip, make("span", "", " ×")));
+  });
+  const link = make("a", "", "Choose pairs on the Dataset page");
+  link.href = `./${props.inspect ? "dataset" : ""}?audit=${encodeURIComponent(desk.audit)}${desk.where && `&${desk.where}`}`;
+  add(chips, link);
+  $("course").hidden = !desk.progress;
+  if (!desk.progress) return;
+  const { done, left, total } = desk.progress;
+  Object.assign(element.querySelector("progress"), { max: total || 1, value: total - left });
+  const taken = total - left - done;
+  $("course").lastChild.textContent = `${done.toLocaleString("en")} done · ${left.toLocaleString("en")} left${taken ? ` · ${taken.toLocaleString("en")} have their votes from others` : ""}`;
+}
+
+function drawPrompt() {
+  const box = $("desk-prompt");
+  box.hidden = !desk.prompt;
+  box.replaceChildren(make("h2", "", "Prompt"));
+  const text = make("div", "prompt-text");
+  for (const [role, words] of desk.prompt || []) {
+    const part = add(make("div", "part"), role && make("b", "", role), make("div", "", words));
+    part.lastChild.dir = "auto";
+    add(text, part);
+  }
+  text.tabIndex = 0;
+  text.setAttribute("role", "region");
+  text.setAttribute("aria-label", "Prompt");
+  add(box, text);
+  if (text.children.length > 1) text.scrollTop = text.scrollHeight; // what was asked last
+}
+
+const labelWords = () => (desk.revealed.label === "tie" ? "tie" : `${desk.revealed.label} is better`);
+
+function drawRevealed() {
+  const box = $("revealed");
+  const found = desk.revealed;
+  box.replaceChildren();
+  box.hidden = !found;
+  if (!found) return;
+  const facts = make("dl");
+  const fact = (name, words) => add(facts, add(make("div"), make("dt", "", name), make("dd", "", words)));
+  if (desk.own) fact("You", desk.own.words);
+  fact("The label", labelWords());
+  fact("The model", props.value.verdict.words);
+  add(box, facts);
+  for (const words of found.why) add(box, make("p", "note", words));
+  for (const [name, words, ...more] of found.votes) {
+    add(box, add(make("p", "other"), make("b", "", name), make("span", "", [words, ...more].filter(Boolean).join(" · "))));
+  }
+  if (props.inspect) {
+    const link = make("a", "", "Open in Inspect");
+    link.href = `./?audit=${encodeURIComponent(desk.audit)}&id=${encodeURIComponent(desk.pair)}`;
+    add(box, link);
+  }
+}
+
+// The buttons as they can be pressed now.
+function wake() {
+  for (const [id] of CHOICES) {
+    const node = $(`do-${id}`);
+    node.disabled = !desk?.pair;
+    node.setAttribute("aria-pressed", String(desk?.own?.choice === id));
+  }
+  $("do-undo").disabled = !desk?.undo;
+  $("do-redo").disabled = !desk?.redo;
+  $("do-next").disabled = !desk?.own;
+  $("first").disabled = !desk?.progress?.total;
+}
+
+function drawDesk() {
+  const before = desk;
+  if (!props.value?.desk) return;
+  settled();
+  desk = props.value.desk;
+  element.querySelector(".desk").dataset.pair = desk.pair || "";
+  const here = before?.pair === desk.pair && before?.audit === desk.audit && before?.annotator.name === desk.annotator.name;
+  drawTop();
+  if (!here) drawPrompt();
+  drawRevealed();
+  if (!here || Boolean(before.own) !== Boolean(desk.own) || before.seen !== desk.seen) {
+    const said = desk.own || JSON.parse((desk.pair && kept(sessionStorage, holder())) || "null") || { reason: "", comment: "", marks: [] };
+    typed("reason").value = said.reason;
+    typed("comment").value = said.comment;
+    marks = new Map(said.marks.map(([side, index, mark]) => [`${side} ${index}`, mark]));
+  }
+  drawMarks();
+  wake();
+  tellTrouble(null);
+  const known = desk.known ? "You have seen this pair's scores before: a vote now does not count as blind." : "";
+  const found = desk.own && desk.revealed;
+  const told = found ? `The label: ${labelWords()}. The model: ${props.value.verdict.words}.` : "";
+  say([desk.said, told, known].filter(Boolean).join(" ") || (desk.pair ? "Which response is better?" : ""));
+  const asked = new URLSearchParams(location.search).get("id");
+  const query = `?${desk.query}${asked && asked === desk.pair ? `&id=${encodeURIComponent(asked)}` : ""}`;
+  if (location.search !== query) history.replaceState(history.state, "", location.pathname + query);
+  if (!here && !alone && desk.pair) {
+    if (element.getBoundingClientRect().top < 0) $("desk-prompt").scrollIntoView({ block: "start" });
+  }
+  alone = false;
+  if (next.length) press(next.shift());
+}
+
+document.addEventListener("keydown", function hear(event) {
+  if (!element.isConnected) return document.removeEventListener("keydown", hear); // drawn anew elsewhere
+  if (!keys || event.repeat || event.ctrlKey || event.metaKey || event.altKey || event.isComposing) return;
+  if (event.target.closest("input:not([type=checkbox]), textarea, select, [contenteditable], [role=dialog]")) return;
+  const found = [...CHOICES, ...STEPS, ...MARKS].find(([, , key]) => key === event.key.toLowerCase());
+  if (!found) return;
+  event.preventDefault();
+  press(found[0]);
+});
+for (const name of ["mouseover", "focusin", "click", "keydown"]) element.addEventListener(name, drawSelected);
+window.addEventListener("popstate", function hear() {
+  if (!element.isConnected) return window.removeEventListener("popstate", hear);
+  ask("open");
+});
+
+element.addEventListener("keydown", (event) => { // keys go to the pair again
+  const field = event.target.closest("input:not([type=checkbox]), textarea, select");
+  if (!field || event.isComposing) return;
+  if (event.key === "Escape" || (event.key === "Enter" && field.matches("input"))) field.blur();
+});
+
+build();
+wake();
+watch("value", drawDesk);
+watch("said", () => {
+  const { more } = waiting || {};
+  settled();
+  next = [];
+  say("");
+  tellTrouble({ ...props.said, more });
+  wake();
+});
+if (props.value?.desk) drawDesk();
+else ask("open");

@@ -1,0 +1,383 @@
+"""What the Review page asks and what it is answered. Knows nothing of gradio; holds nothing of any visitor.
+
+Decisions:
+- Every question carries its address, its annotator and the pair it is about, and is answered from the log and the audit
+  alone. So a page goes on after the app was killed and started again, and two tabs do not disturb each other.
+- Blind means absent: until the annotator has voted, what is answered holds neither scores and colours nor the label nor
+  others' votes; the value is made of what is named in `blind_value`, not by taking known secrets away.
+- The page speaks of A and B as they are shown; they become chosen and rejected here alone, as
+  `sides_swapped` drew them.
+- A vote is answered once the log has written it. In a blind queue the answer shows the pair with its scores; in an open
+  one, and after a skip, the next pair.
+- A vote counts as blind if the scores were hidden and the annotator had not voted on the pair before, undone or not.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from threading import Lock
+from typing import Any, cast, get_args
+from urllib.parse import parse_qs, urlencode
+
+import gradio as gr
+
+from ..audit.filters import Filter, filters_from_query, filters_to_query
+from ..audit.folder import AuditFolder
+from ..audit.suspects import reasons
+from ..errors import AuditError, ReviewError, SentrmError
+from ..heatmap import heatmap_value
+from ..results import Prompt, ScoredPair
+from ..reviews.log import ReviewLog
+from ..reviews.queues import next_pair, ordered, progress, sides_swapped, visible_votes
+from ..reviews.votes import Action, Order, Queue, Vote
+from ..words import counted, plain, visible
+from .workbench import Workbench
+
+CHOICES = ("a", "b", "tie", "both_bad", "skip", "flag")  # what an annotator says of two sides
+WORDS = {"tie": "tie", "both_bad": "both bad", "skip": "skipped", "flag": "flagged"}
+KEPT = 4  # lists of ids, those asked for last
+_SIDE = ("name", "meta", "tail", "tail_note")
+_SENTENCE = ("text", "parts", "only", "code", "gap", "indent", "item", "lead", "trail", "title")
+
+
+@dataclass(frozen=True)
+class Address:
+    """What `?audit=NAME&where=…&order=suspects&overlap=1&blind=1&id=PAIR_ID` asks for."""
+
+    audit: str
+    filters: tuple[Filter, ...] = ()
+    order: Order = "suspects"
+    overlap: int = 1
+    blind: bool = True
+    pair: str = ""  # one pair, before the queue goes on
+
+    @classmethod
+    def read(cls, query: str) -> Address:
+        """Raises AuditError or ReviewError for what it cannot mean; parameters of other names are left alone."""
+        given = {name: values[0] for name, values in parse_qs(query.removeprefix("?")).items()}
+        order, overlap = given.get("order", "suspects"), given.get("overlap", "1")
+        if order not in get_args(Order) or not (overlap.isascii() and overlap.isdigit() and 1 <= int(overlap) <= 1000):
+            raise ReviewError(
+                f"the address asks for order={order!r:.40} and overlap={overlap!r:.40}. Expected one of "
+                f"{', '.join(get_args(Order))}, and 1 to 1000."
+            )
+        filters, blind = filters_from_query(query), given.get("blind") != "0"
+        return cls(given.get("audit", ""), filters, cast(Order, order), int(overlap), blind, given.get("id", ""))
+
+    @property
+    def query(self) -> str:
+        parts = {"audit": self.audit, "order": self.order, "overlap": str(self.overlap), "blind": str(int(self.blind))}
+        return "&".join(filter(None, [urlencode(parts), filters_to_query(self.filters)]))
+
+    @property
+    def queue(self) -> Queue:
+        return Queue("review", self.order, filters_to_query(self.filters), self.overlap, self.blind)
+
+
+class Desk:
+    """Answers the pages of one app, from any thread."""
+
+    def __init__(self, workbench: Workbench) -> None:
+        self.workbench = workbench
+        self._ids: OrderedDict[tuple[AuditFolder, Queue], list[str]] = OrderedDict()
+        self._lock = Lock()
+
+    def answer(self, asked: Mapping[str, Any], request: gr.Request | None = None) -> dict[str, Any]:
+        """What the page is to show.
+
+        Args:
+            asked: `do` is open, next, vote, undo, redo or all; `query` the address, `annotator` what the page holds as
+                the name, `pair` the pair on it ("" for none). A vote has `choice` of CHOICES, `reason`, `comment`,
+                `marks` [[side 0 or 1, sentence from 0, "good" or "bad"]] and `seen`, the id of the annotator's vote
+                that the page knew, 0 for none. To mark all of the queue, `verdict` of the log and `count`.
+
+        Raises:
+            StaleVote: as `ReviewLog.vote`.
+            AuditError, ReviewError: what was asked cannot be done; nothing was written.
+        """
+        address = self.address(_text(asked, "query"))
+        log, do = self.workbench.log(), _text(asked, "do")
+        named = self.workbench.annotator(request) or _text(asked, "annotator")
+        if not named.strip() and do == "open":
+            return {"message": "Who is reviewing? Say it above, and the first pair comes.", "desk": self._top(address)}
+        annotator = self.workbench.voter(request, named)
+        folder = self.workbench.open(address.audit)
+        pair, said = _text(asked, "pair"), ""
+        match do:
+            case "open":
+                pair = address.pair or self._next(log, folder, address, annotator)
+            case "next":
+                pair = self._next(log, folder, address, annotator)
+            case "vote":
+                vote = self._vote(log, folder, address, annotator, asked)
+                said = "Saved: " + _vote_words(vote, sides_swapped(address.queue, pair, annotator)) + "."
+                if vote.verdict == "skip" or not address.blind:
+                    pair = self._next(log, folder, address, annotator)
+            case "undo" | "redo":
+                done = log.undo(annotator) if do == "undo" else log.redo(annotator)
+                pair, said = self._changed(folder, do, done, pair)
+            case "all":
+                said = self._mark_all(log, folder, address, annotator, asked)
+            case _:
+                raise ReviewError(f"got the action {do!r:.40}; expected one of this page. Load the page again.")
+        top = self._top(address, annotator, self.workbench.annotator(request) is not None)
+        return self._shown(log, folder, address, top, pair, said)
+
+    def address(self, query: str) -> Address:
+        """What a page's address asks for; without the name of an audit, of the first. Raises as `Address.read`."""
+        address = Address.read(query)
+        names = self.workbench.names()
+        if not names:
+            raise AuditError("there is no audit to review yet. Score data on the Dataset page, or with sentrm audit.")
+        return replace(address, audit=address.audit or names[0])
+
+    def refused(self, query: str, error: Exception, request: gr.Request | None = None) -> dict[str, Any]:
+        """What a page shows that could not be opened: why, and the settings to choose others."""
+        login = self.workbench.annotator(request)
+        try:
+            address = self.address(query)
+        except SentrmError:
+            address = Address(next(iter(self.workbench.names()), ""))
+        return {"message": visible(str(error)), "desk": self._top(address, login or "", login is not None)}
+
+    def folder(self, query: str) -> AuditFolder:
+        """The audit of a page's address. Raises AuditError."""
+        return self.workbench.open(self.address(query).audit)
+
+    def ids(self, folder: AuditFolder, address: Address) -> list[str]:
+        """The queue's pairs in its order."""
+        key = folder, address.queue
+        with self._lock:
+            if key in self._ids:
+                self._ids.move_to_end(key)
+                return self._ids[key]
+        sort = "suspicion" if "suspicion" in folder.columns else "probability"
+        suspects = {"sort": sort, "descending": sort == "suspicion"} if address.order == "suspects" else {}
+        found = ordered(address.queue, folder.ids(address.filters, **suspects))  # type: ignore[arg-type]
+        with self._lock:
+            self._ids[key] = found
+            while len(self._ids) > KEPT:
+                self._ids.popitem(last=False)
+        return found
+
+    def _next(self, log: ReviewLog, folder: AuditFolder, address: Address, annotator: str) -> str:
+        return next_pair(log, address.queue, self.ids(folder, address), annotator) or ""
+
+    def _vote(
+        self, log: ReviewLog, folder: AuditFolder, address: Address, annotator: str, asked: Mapping[str, Any]
+    ) -> Vote:
+        pair_id, choice, seen, queue = _text(asked, "pair"), asked.get("choice"), asked.get("seen"), address.queue
+        if choice not in CHOICES or type(seen) is not int:
+            raise ReviewError(
+                f"got the vote {choice!r:.40}; expected one of {', '.join(CHOICES)}. Load the page again."
+            )
+        pair, swapped = folder.pair(pair_id), sides_swapped(queue, pair_id, annotator)
+        verdict = choice
+        if choice in ("a", "b"):
+            verdict = "agree" if (choice == "b") == swapped else "flip"
+        return log.vote(
+            pair_id,
+            annotator,
+            verdict,
+            reason=_text(asked, "reason").strip(),
+            comment=_text(asked, "comment"),
+            marks=_marks(pair, swapped, asked.get("marks", [])),
+            seen=seen,
+            blind=queue.blind and not log.has_voted(pair_id, annotator),
+        )
+
+    def _mark_all(
+        self, log: ReviewLog, folder: AuditFolder, address: Address, annotator: str, asked: Mapping[str, Any]
+    ) -> str:
+        found, verdict = self.ids(folder, address), asked.get("verdict")
+        if asked.get("count") != len(found):
+            raise ReviewError(f"the queue now has {counted(len(found), 'pair')}. Nothing was marked; confirm again.")
+        done = log.vote_all(found, annotator, str(verdict), reason=_text(asked, "reason").strip())
+        return f"Marked {counted(done, 'pair')}: {str(verdict).replace('_', ' ')}. Undo takes all of it back at once."
+
+    def _changed(self, folder: AuditFolder, do: str, done: Action | None, pair: str) -> tuple[str, str]:
+        """The pair to show after an undo or redo, and what to say."""
+        word = "Undone" if do == "undo" else "Redone"
+        if done is None:
+            return pair, f"There is nothing to {do}."
+        if done.pairs > 1:
+            return pair, f"{word}: {counted(done.pairs, 'vote')} at once."
+        if not folder.count([Filter("pair_id", "=", done.pair_id)]):
+            return pair, f"{word}: a vote on pair {done.pair_id}, which is not in this audit."
+        return done.pair_id, f"{word}: your vote on this pair."
+
+    def _top(self, address: Address, annotator: str = "", fixed: bool = False) -> dict[str, Any]:
+        return {
+            "annotator": {"name": annotator, "fixed": fixed, "names": list(self.workbench.annotators)},
+            "audits": self.workbench.names(),
+            "audit": address.audit,
+            "order": address.order,
+            "overlap": address.overlap,
+            "blind": address.blind,
+            "query": address.query,
+            "filters": [filter_words(one) for one in address.filters],
+            "without": [replace(address, filters=_but(address.filters, i)).query for i in range(len(address.filters))],
+            "where": filters_to_query(address.filters),
+            "pair": None,
+        }
+
+    def _shown(
+        self, log: ReviewLog, folder: AuditFolder, address: Address, top: dict[str, Any], pair_id: str, said: str
+    ) -> dict[str, Any]:
+        queue, annotator = address.queue, top["annotator"]["name"]
+        top |= {
+            "said": said,
+            "progress": asdict(progress(log, queue, self.ids(folder, address), annotator)),
+            "undo": log.can_undo(annotator),
+            "redo": log.can_redo(annotator),
+        }
+        if not pair_id:
+            return {"message": _done(top["progress"]), "desk": top}
+        pair = folder.pair(pair_id)
+        swapped = sides_swapped(queue, pair_id, annotator)
+        votes = visible_votes(log, queue, pair_id, annotator)
+        own = next((vote for vote in votes if vote.annotator == annotator), None)
+        open_ = not queue.blind or (own is not None and own.verdict != "skip")
+        value = heatmap_value(replace(pair, a=pair.b, b=pair.a) if swapped else pair)
+        desk = {
+            **top,
+            "pair": pair_id,
+            "prompt": prompt_parts(pair.prompt),
+            "seen": own.id if own else 0,
+            "own": _own(own, swapped, pair) if own else None,
+            "known": queue.blind and own is None and log.has_voted(pair_id, annotator),
+            "revealed": _revealed(folder, pair_id, votes, annotator, swapped) if open_ else None,
+        }
+        return {**(value if open_ else blind_value(value)), "desk": desk}
+
+
+def blind_value(value: Mapping[str, Any]) -> dict[str, Any]:
+    """The texts of a heatmap's value and how they are cut, without a number of the model's."""
+    sides = [
+        {
+            **{name: side[name] for name in _SIDE},
+            "sentences": [
+                {**{name: one[name] for name in _SENTENCE if name in one}, "label": one["title"]}
+                for one in side["sentences"]
+            ],
+        }
+        for side in value["sides"]
+    ]
+    kept = {name: value[name] for name in ("unit", "running", "compared", "notices")}
+    return {**kept, "blind": True, "verdict": None, "legend": None, "sides": sides}
+
+
+def filter_words(one: Filter) -> str:
+    """A filter as a person says it: `margin < 0`, `language is de or fr`.
+
+    >>> filter_words(Filter("margin", "between", (-1, 0.5)))
+    'margin from −1 to 0.5'
+    """
+    column, value = one.column.removeprefix("meta_").replace("_", " "), one.value
+    match one.test:
+        case "missing":
+            return f"{column} is {'missing' if value else 'there'}"
+        case "between":
+            return f"{column} from {_said(value[0])} to {_said(value[1])}"
+        case "in":
+            return f"{column} is {' or '.join(map(_said, value)) or 'none'}"
+        case "=" | "!=" if isinstance(value, bool):
+            return column if (one.test == "=") == value else f"not {column}"
+        case "contains":
+            return f"{column} contains “{_said(value)}”"
+    return f"{column} {one.test} {_said(value)}"
+
+
+def prompt_parts(prompt: Prompt) -> list[tuple[str, str]]:
+    """(role, text) of each message; the role of a text is empty."""
+    if isinstance(prompt, str):
+        return [("", visible(prompt))]
+    return [(visible(message["role"]), visible(message["content"])) for message in prompt]
+
+
+def _revealed(
+    folder: AuditFolder, pair_id: str, votes: Sequence[Vote], annotator: str, swapped: bool
+) -> dict[str, Any]:
+    """What stands beside the scores once they may be seen."""
+    row = folder.page([Filter("pair_id", "=", pair_id)], size=1)[0]
+    tie = row["label_probability"] == 0.5
+    return {
+        "label": "tie" if tie else _letter(True, swapped),
+        "why": [visible(one) for one in reasons(row)],
+        "votes": [
+            [visible(one) for one in (vote.annotator, _vote_words(vote, swapped), vote.reason, vote.comment)]
+            for vote in votes
+            if vote.annotator != annotator
+        ],
+    }
+
+
+def _own(vote: Vote, swapped: bool, pair: ScoredPair) -> dict[str, Any]:
+    """The annotator's own vote as the page gave it."""
+    choice = vote.verdict
+    if choice in ("agree", "flip"):
+        choice = _letter(choice == "agree", swapped).lower()
+    sides = {"chosen": int(swapped), "rejected": int(not swapped)}
+    counts = {"chosen": len(pair.a.spans), "rejected": len(pair.b.spans)}
+    marks = [m for m in vote.marks if m["sentence"] < counts[m["side"]]]
+    return {
+        "choice": choice,
+        "words": _vote_words(vote, swapped),
+        "reason": vote.reason,
+        "comment": vote.comment,
+        "marks": [[sides[mark["side"]], mark["sentence"], mark["mark"]] for mark in marks],
+    }
+
+
+def _marks(pair: ScoredPair, swapped: bool, marks: Any) -> list[dict[str, Any]]:
+    """The page's marks as the log keeps them."""
+    said = []
+    for mark in marks if isinstance(marks, list) else [marks]:
+        match mark:
+            case [0 | 1 as side, int() as i, "good" | "bad" as word]:
+                chosen = bool(side) == swapped
+                response = pair.a if chosen else pair.b
+                if 0 <= i < len(response.spans):
+                    start, end = response.spans[i]
+                    text = visible(response.text[start:end])[:1000]
+                    where = {"side": "chosen" if chosen else "rejected", "sentence": i, "start": start, "end": end}
+                    said.append({**where, "mark": word, "text": text})
+                    continue
+        raise ReviewError(f"got the mark {mark!r:.60}, which is on no sentence of the pair. Load the page again.")
+    return said
+
+
+def _vote_words(vote: Vote, swapped: bool) -> str:
+    if vote.verdict in WORDS:
+        return WORDS[vote.verdict]
+    return f"{_letter(vote.verdict == 'agree', swapped)} is better"
+
+
+def _letter(chosen: bool, swapped: bool) -> str:
+    """Where the chosen response stands, or the rejected one."""
+    return "B" if chosen == swapped else "A"
+
+
+def _done(progress: Mapping[str, int]) -> str:
+    if not progress["total"]:
+        return "No pair passes these filters. Take one away above, or choose others on the Dataset page."
+    return f"All done: {counted(progress['total'], 'pair')}, of which you voted on {progress['done']:,}."
+
+
+def _but(filters: Sequence[Filter], i: int) -> tuple[Filter, ...]:
+    return (*filters[:i], *filters[i + 1 :])
+
+
+def _said(value: Any) -> str:
+    if isinstance(value, float | int) and not isinstance(value, bool):
+        return plain(value, 6).rstrip("0").rstrip(".") if isinstance(value, float) else plain(value, 0)
+    return visible(str(value))
+
+
+def _text(asked: Mapping[str, Any], name: str) -> str:
+    value = asked.get(name, "")
+    if not isinstance(value, str):
+        raise ReviewError(f"got {value!r:.40} as {name}; expected text. Load the page again.")
+    return value

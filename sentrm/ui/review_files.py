@@ -1,0 +1,215 @@
+"""What the Review page counts and writes: agreement as a table, the files to carry home, a log that is carried in.
+
+Decisions:
+- The cleaned data are those that the audit read, so they have to stand where they stood; what cannot be said is told.
+- Every file is made anew in a folder of its own, of which the newest few are kept.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Lock
+from typing import Any, Literal, get_args
+from weakref import finalize
+
+from ..audit.filters import Filter
+from ..audit.folder import AuditFolder
+from ..audit.shards import written_whole
+from ..errors import ReviewError
+from ..reviews.agreement import MODEL, Estimate, agreement
+from ..reviews.export import Exported, Format, Ties, decide, export_cleaned, export_events, read_events
+from ..reviews.log import ReviewLog
+from ..reviews.page import review_summary_html
+from ..reviews.steps import sentence_labels
+from ..reviews.votes import VERDICTS, Vote
+from ..words import counted, percent, plain
+from .table import table_value
+
+Kind = Literal["cleaned", "events", "steps", "summary"]
+KEPT = 8  # files made last
+ENDINGS = {"jsonl": ".jsonl", "csv": ".csv", "parquet": ".parquet", "datasets": ".zip"}
+
+
+@dataclass(frozen=True)
+class Choices:
+    """What becomes of decided pairs in the cleaned data."""
+
+    format: Format = "jsonl"
+    flips: str = "turn"  # or keep
+    both_bad: str = "drop"  # or keep
+    flagged: str = "drop"  # or keep
+    ties: Ties = "mark"
+
+    def __post_init__(self) -> None:
+        allowed = {"flips": ("turn", "keep"), "both_bad": ("drop", "keep"), "flagged": ("drop", "keep")}
+        allowed |= {"format": get_args(Format), "ties": get_args(Ties)}
+        for name, values in allowed.items():
+            if getattr(self, name) not in values:
+                raise ReviewError(f"got {name} {getattr(self, name)!r:.40}; expected one of {', '.join(values)}.")
+
+    @property
+    def dropped(self) -> tuple[str, ...]:
+        return ("both_bad",) * (self.both_bad == "drop") + ("flag",) * (self.flagged == "drop")
+
+
+class Files:
+    """Makes the files of one app's pages, from any thread."""
+
+    def __init__(self) -> None:
+        self._root = Path(tempfile.mkdtemp(prefix="sentrm-review-"))
+        self._made: deque[Path] = deque()
+        self._lock = Lock()
+        finalize(self, shutil.rmtree, self._root, ignore_errors=True)
+
+    def make(
+        self, kind: Kind, log: ReviewLog, folder: AuditFolder, name: str, choices: Choices | None = None
+    ) -> tuple[Path, str]:
+        """The file, and what is in it in a sentence.
+
+        Args:
+            name: of the audit, for the file's.
+
+        Raises:
+            SentrmError: the data that were audited are not there any more, or the format cannot hold them.
+        """
+        choices = choices or Choices()
+        place = self._place()
+        match kind:
+            case "cleaned":
+                file, done = cleaned(log, folder, place / f"{name}-cleaned", choices)
+                return file, exported_words(done)
+            case "events":
+                file = place / f"{name}-events.jsonl"
+                return file, f"{counted(export_events(log, file), 'event')}, all that was ever done."
+            case "steps":
+                found = sentence_labels(_Inside(log, folder), folder)
+                file = place / f"{name}-sentences.jsonl"
+                with written_whole(file) as aside, aside.open("w", encoding="utf-8", newline="\n") as written:
+                    written.writelines(json.dumps(row) + "\n" for row in found.rows)
+                return file, f"{counted(len(found.rows), 'response')} with marked sentences."
+            case "summary":
+                file = place / f"{name}-review.html"
+                page = review_summary_html(log, title=f"Review of {name}", margins=rated_margins(log, folder))
+                with written_whole(file) as aside:
+                    aside.write_text(page, encoding="utf-8")
+                return file, "One page for everybody, without a script."
+        raise ReviewError(f"got the file {kind!r:.40}; expected one of {', '.join(get_args(Kind))}.")
+
+    def _place(self) -> Path:
+        place = Path(tempfile.mkdtemp(dir=self._root))
+        with self._lock:
+            self._made.append(place)
+            while len(self._made) > KEPT:
+                shutil.rmtree(self._made.popleft(), ignore_errors=True)
+        return place
+
+
+class _Inside:
+    """The votes on pairs of one audit: a log may hold those of several."""
+
+    def __init__(self, log: ReviewLog, folder: AuditFolder) -> None:
+        self._log, self._folder = log, folder
+
+    def current(self) -> list[Vote]:
+        marked = [vote for vote in self._log.current() if vote.marks]
+        known = set(self._folder.ids([Filter("pair_id", "in", tuple({vote.pair_id for vote in marked}))]))
+        return [vote for vote in marked if vote.pair_id in known]
+
+
+def cleaned(log: ReviewLog, folder: AuditFolder, out: Path, choices: Choices) -> tuple[Path, Exported]:
+    """The data that were audited with the verdicts applied; `out` gets the format's ending. Raises SentrmError."""
+    data = folder.about["data"]
+    file = out.with_name(out.name + (ENDINGS[choices.format] if choices.format != "datasets" else ""))
+    done = export_cleaned(
+        data["source"],
+        decide(log.verdicts()),
+        file,
+        format=choices.format,
+        columns=data["columns"],
+        split=data["split"],
+        flip=choices.flips == "turn",
+        drop=choices.dropped,
+        ties=choices.ties,
+    )
+    if choices.format == "datasets":
+        file = Path(shutil.make_archive(str(file), "zip", file))
+    return file, done
+
+
+def exported_words(done: Exported) -> str:
+    """What became of the rows, in a sentence."""
+    parts = [f"{done.written:,} of {counted(done.rows, 'row')} written"]
+    for number, words in (
+        (done.flipped, "flipped"),
+        (done.tied, "marked as tie"),
+        (done.dropped, "dropped"),
+        (done.unresolved, "left alone, the votes being even"),
+        (len(done.left), "left alone, because the schema cannot say it or the row could not be read"),
+        (done.unknown, "decided but not in these data"),
+        (done.neutralised, "cells made harmless to a spreadsheet"),
+    ):
+        if number:
+            parts.append(f"{number:,} {words}")
+    reason = f" Row {done.left[0].row:,} {done.left[0].reason}." if done.left else ""
+    return ", ".join(parts) + "." + reason
+
+
+def carry_in(log: ReviewLog, path: str | Path) -> str:
+    """Import an event log; what to say. Raises ReviewError; then nothing was imported."""
+    added = log.import_events(read_events(path))
+    return f"{counted(added, 'event')} imported." if added else "The log holds all of its events already."
+
+
+def votes_value(log: ReviewLog) -> dict[str, Any]:
+    """The table of who gave which verdict."""
+    counts = log.counts()
+    rows = [
+        [name, *(f"{given.get(verdict, 0):,}" for verdict in VERDICTS), f"{sum(given.values()):,}"]
+        for name, given in counts.annotators.items()
+    ]
+    heads = ["annotator", *(verdict.replace("_", " ") for verdict in VERDICTS), "all"]
+    return table_value(f"Current votes on {counted(counts.pairs, 'pair')}", heads, rows, text=["annotator"])
+
+
+def agreement_value(log: ReviewLog, folder: AuditFolder) -> dict[str, Any]:
+    """The table of how far people agree, and people and the model."""
+    verdicts = log.verdicts()
+    rows = []
+    for who, margins in (("people", None), ("people and the model", rated_margins(log, folder))):
+        found = agreement(verdicts, margins)
+        for name, one in (
+            ("raw agreement", found.raw),
+            ("Cohen's kappa", found.kappa),
+            ("Krippendorff's alpha", found.alpha),
+        ):
+            if one is not None and (found.items or name == "raw agreement"):
+                rows.append([who, name, *_cells(one, name), f"{found.items:,}"])
+    heads = ["between", "measure", "value", "95% interval", "pairs"]
+    return table_value(
+        f"Agreement on pairs rated twice or more; the {MODEL} agrees with a label where its margin is above 0",
+        heads,
+        rows,
+        text=["between", "measure"],
+    )
+
+
+def rated_margins(log: ReviewLog, folder: AuditFolder) -> Mapping[str, float]:
+    """Pair id -> the model's margin, of the pairs that people voted on and the audit holds."""
+    voted = {pair_id for pair_id, _, _ in log.verdicts()}
+    if not voted:
+        return {}
+    table = folder.table(["pair_id", "margin"])
+    return {id: float(margin) for id, margin in zip(table["pair_id"], table["margin"], strict=True) if id in voted}
+
+
+def _cells(one: Estimate, name: str) -> list[str]:
+    if one.value is None:
+        return ["—", ""]
+    write = percent if name.startswith("raw") else plain
+    return [write(one.value), "" if one.low is None or one.high is None else f"{write(one.low)} to {write(one.high)}"]

@@ -1,0 +1,284 @@
+"""The Review page in a real browser, from the first pair to the files, through a kill of the app."""
+
+from __future__ import annotations
+
+import json
+import re
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from urllib.parse import quote
+
+import pytest
+from playwright.sync_api import Browser, Page, expect
+from test_accessibility import violations
+
+from sentrm.audit.filters import Filter, filters_to_query
+from sentrm.audit.folder import AuditFolder
+from sentrm.audit.run import score_dataset
+from sentrm.audit.summary import summarise
+from sentrm.preferences import load_preferences
+from sentrm.reviews.export import decide
+from sentrm.reviews.log import ReviewLog
+from sentrm.scoring import Scorer
+
+pytestmark = pytest.mark.browser
+
+ROOT = Path(__file__).parents[2]
+EVIL = "<img src=x onerror=alert(1)> ${7*7} {{7*7}}"
+ROWS = [
+    {"prompt": f"Question {i}?", "chosen": f"Answer {i} is it. {EVIL}", "rejected": f"No {i}. Never. Not {i}."}
+    for i in range(14)
+]
+
+
+@pytest.fixture(scope="module")
+def audit(model_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("audits")
+    (folder / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in ROWS))
+    path = score_dataset(folder / "pairs.jsonl", Scorer.from_pretrained(model_dir), folder / "eggs")
+    summarise(path)
+    return path
+
+
+@contextmanager
+def reviewing(audit: Path, log: Path, *flags: str) -> Iterator[tuple[str, subprocess.Popen[str]]]:
+    """Where the app takes reviews, without a model, and its process."""
+    with closing(socket.socket()) as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = str(probe.getsockname()[1])
+    given = ["--no-model", "--port", port, "--audits", str(audit), "--reviews", str(log), *flags]
+    command = [sys.executable, "app.py", *given]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+        assert process.stdout is not None
+        try:
+            said = []
+            while not said or "Serving" not in said[-1]:
+                said.append(process.stdout.readline())
+                assert said[-1], f"the app did not start: {said}"
+            yield f"http://127.0.0.1:{port}", process
+        finally:
+            process.kill()
+            process.stdout.read()
+
+
+@pytest.fixture(scope="module")
+def url(audit: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with reviewing(audit, tmp_path_factory.mktemp("log") / "reviews.db") as (where, _):
+        yield where
+
+
+@pytest.fixture
+def visit(browser: Browser) -> Iterator[Callable[..., Page]]:
+    """Opens the Review page under a name; a console error or a request to another host fails the test."""
+    pages, trouble = [], []
+    gone = "Failed to load resource: net::ERR_"  # the app was killed
+
+    def opened(url: str, name: str, query: str = "", **options: object) -> Page:
+        page = browser.new_page(**{"viewport": {"width": 1280, "height": 900}, **options})
+        pages.append(page)
+        page.on("console", lambda one: trouble.append(one.text) if one.type == "error" else None)
+        page.on("pageerror", lambda error: trouble.append(str(error)))
+        page.on("request", lambda r: None if r.url.startswith((url, "data:", "blob:")) else trouble.append(r.url))
+        page.on("dialog", lambda dialog: (trouble.append(f"dialog {dialog.message}"), dialog.dismiss()))
+        page.goto(f"{url}/review{query}")
+        page.fill("[name=annotator]", name)
+        page.keyboard.press("Enter")
+        page.wait_for_selector(".desk .card")
+        return page
+
+    yield opened
+    for page in pages:
+        page.close()
+    assert not [one for one in trouble if not one.startswith(gone)]
+
+
+def course(page: Page, done: int, left: int) -> None:
+    expect(page.locator(".course span")).to_have_text(f"{done} done · {left} left")
+
+
+def vote(page: Page, key: str) -> None:
+    """A verdict by its key; its answer shows the scores."""
+    expect(page.locator(".desk .verdict")).to_have_count(0)
+    page.keyboard.press(key)
+    expect(page.locator(".desk .verdict")).to_have_count(1)
+    expect(page.locator(".desk .status")).to_contain_text("Saved: ")
+
+
+def saved(page: Page, kind: str, to: Path) -> Path:
+    page.click(f"#make-{kind}")
+    expect(page.locator("#made")).to_contain_text(re.compile("written|all that was"))
+    expect(page.locator("#save")).to_contain_text("cleaned" if kind == "cleaned" else kind)
+    with page.expect_download() as download:
+        page.locator("#save").click()
+    download.value.save_as(to)
+    return to
+
+
+def test_ten_pairs_by_keyboard_three_taken_back_a_kill_and_the_files(
+    audit: Path, visit: Callable[..., Page], tmp_path: Path
+):
+    folder = AuditFolder.open(audit)
+    bound = float(sorted(folder.column("margin"))[-2])
+    filters = [Filter("margin", "<=", bound)]
+    query = f"?{filters_to_query(filters)}"
+    total = folder.count(filters)
+    order = folder.ids(filters, sort="suspicion", descending=True)
+    assert total == 13
+    log = tmp_path / "reviews.db"
+    with reviewing(audit, log) as (url, process):
+        page = visit(url, "ann", query)
+        course(page, 0, total)
+        for k, key in enumerate("1214312413"):
+            vote(page, key)
+            course(page, k + 1, total - k - 1)
+            page.keyboard.press("n")
+        for k in range(3):
+            page.keyboard.press("u")
+            course(page, 9 - k, total - 9 + k)
+        process.kill()
+        process.wait()
+    with ReviewLog.open(log) as held:
+        before = held.current()
+        assert [vote.pair_id for vote in sorted(before, key=lambda vote: vote.id)] == order[:7]
+        events = len(list(held.events()))
+        assert events == 13
+
+    with reviewing(audit, log) as (url, _):
+        page = visit(url, "ann", query)
+        course(page, 7, total - 7)
+        page.keyboard.press("r")
+        course(page, 8, total - 8)
+        page.keyboard.press("u")
+        course(page, 7, total - 7)
+        page.get_by_role("button", name="Carry home").click()
+        cleaned = saved(page, "cleaned", tmp_path / "cleaned.jsonl")
+        carried = saved(page, "events", tmp_path / "events.jsonl")
+    with ReviewLog.open(log) as held:
+        assert held.current() == before
+        decisions = decide(held.verdicts())
+    expected = []
+    for row, pair_id in zip(ROWS, folder.ids(), strict=True):
+        verdict = decisions.get(pair_id)
+        turned = {**row, "chosen": row["rejected"], "rejected": row["chosen"]}
+        expected += [] if verdict == "both_bad" else [turned if verdict == "flip" else row]
+    assert [json.loads(line) for line in cleaned.read_text().splitlines()] == expected
+    assert "flip" in decisions.values()
+    assert "both_bad" in decisions.values()
+    assert len(load_preferences(cleaned).pairs) == len(expected) < len(ROWS)
+
+    fresh = tmp_path / "fresh.db"
+    with reviewing(audit, fresh) as (url, _):
+        page = visit(url, "ann", query)
+        course(page, 0, total)
+        page.get_by_role("button", name="Carry home").click()
+        page.set_input_files("#import input, input#import, #carry-home input[type=file]", carried)
+        expect(page.locator("#made")).to_have_text("15 events imported.")
+        page.reload()
+        course(page, 7, total - 7)
+    with ReviewLog.open(fresh) as imported:
+        assert imported.current() == before
+    folder.close()
+
+
+def test_what_is_typed_no_key_takes_and_no_refusal_loses(visit: Callable[..., Page], url: str):
+    page = visit(url, "typist", "?overlap=9")
+    first = page.locator(".desk .prompt-text").inner_text()
+    page.fill("[name=reason]", "")
+    page.locator("[name=reason]").press_sequentially("1 2 s")
+    page.locator("[name=comment]").press_sequentially("find bugs")
+    assert page.input_value("[name=reason]") == "1 2 s"
+    expect(page.locator(".desk .verdict")).to_have_count(0)  # nothing was voted
+    other = visit(url, "typist", "?overlap=9")  # in another window
+    other.click(".do-tie")
+    other.wait_for_selector(".desk .verdict")
+    page.click(".do-both_bad")
+    expect(page.get_by_role("alert")).to_contain_text("has voted 'tie'")
+    assert (page.input_value("[name=reason]"), page.input_value("[name=comment]")) == ("1 2 s", "find bugs")
+    page.get_by_role("button", name="Vote again anyway").click()
+    expect(page.locator(".desk .verdict")).to_have_count(1)
+    expect(page.locator(".do-both_bad")).to_have_attribute("aria-pressed", "true")
+    assert page.input_value("[name=comment]") == "find bugs"
+    page.get_by_label("Keys").uncheck()
+    page.keyboard.press("n")
+    page.wait_for_timeout(300)
+    assert page.locator(".desk .prompt-text").inner_text() == first
+    page.get_by_label("Keys").check()
+    page.keyboard.press("n")
+    expect(page.locator(".desk .prompt-text")).not_to_have_text(first)
+    assert page.input_value("[name=comment]") == ""
+    page.keyboard.press("n")
+    expect(page.get_by_role("alert")).to_contain_text("Vote first")
+
+
+def test_marks_reach_the_sentence_by_keyboard_and_stay(visit: Callable[..., Page], url: str):
+    page = visit(url, "marker", "?overlap=9")
+    assert page.locator(".desk :is(.n, .s .bar, .ramp, .c0, .c3, .rest)").count() == 0  # blind
+    page.locator(".desk .s").first.focus()
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("b")
+    second = page.locator(".desk .s[data-side='0'][data-index='1']")
+    expect(second).to_have_attribute("aria-label", re.compile(r"sentence 2 of .*, marked bad"))
+    text = second.locator(".t").inner_text()
+    page.reload()  # before the vote: kept by the browser
+    expect(second).to_have_attribute("aria-label", re.compile("marked bad"))
+    vote(page, "3")
+    marked = page.locator(".desk .s.marked")
+    expect(marked).to_have_count(1)
+    assert marked.locator(".t").inner_text() == text
+    page.click(".do-undo")
+    expect(page.locator(".desk .verdict")).to_have_count(0)
+    expect(page.locator(".desk .status")).to_contain_text("does not count as blind")
+    expect(page.locator(".desk .s.marked")).to_have_count(1)
+
+
+def test_a_whole_filter_is_marked_and_taken_back(visit: Callable[..., Page], url: str):
+    query = f"?overlap=9&{filters_to_query([Filter('chosen_length', '>', 10)])}"
+    page = visit(url, "sweeper", query)
+    page.locator("summary").click()
+    page.select_option("[name=all]", "flip")
+    page.get_by_role("button", name="Mark all …").click()
+    page.get_by_role("button", name="Mark 14 pairs").click()
+    course(page, 14, 0)
+    expect(page.locator(".desk .status")).to_contain_text("Marked 14 pairs: flip")
+    page.click(".do-undo")
+    course(page, 0, 14)
+    page.get_by_role("button", name=re.compile("Take away the filter")).click()
+    expect(page.locator(".chips")).to_contain_text("All pairs of the audit")
+    page.go_back()
+    expect(page.locator(".chip")).to_have_count(1)
+
+
+def test_another_names_vote_is_seen_after_ones_own_alone(visit: Callable[..., Page], url: str):
+    one = visit(url, "early", "?overlap=9&order=filter")
+    one.fill("[name=comment]", "early bird")
+    one.click(".do-a")
+    one.wait_for_selector(".desk .verdict")
+    pair = one.locator(".desk").get_attribute("data-pair")
+    two = visit(url, "late", f"?overlap=9&order=filter&id={quote(pair)}")
+    assert "early bird" not in two.content()
+    two.click(".do-tie")
+    expect(two.locator(".revealed")).to_contain_text("early bird")
+
+
+@pytest.mark.parametrize(("width", "height", "scheme"), [(1280, 900, "light"), (390, 844, "dark"), (640, 450, "light")])
+def test_every_width_fits_and_axe_finds_nothing(
+    visit: Callable[..., Page], url: str, width: int, height: int, scheme: str
+):
+    size = {"width": width, "height": height}  # 640 by 450 is 1280 by 900 at twice the size
+    page = visit(url, f"width {width}", "?overlap=99", viewport=size, color_scheme=scheme)
+    assert violations(page) == []
+    page.locator(".desk .s").first.focus()
+    page.keyboard.press("g")
+    vote(page, "1")
+    assert violations(page) == []
+    for part in ("Agreement", "Carry home"):
+        page.get_by_role("button", name=part).click()
+    page.click("#tally")
+    page.wait_for_selector("#votes table")
+    page.locator("summary").click()
+    assert violations(page) == []
+    assert page.evaluate("document.documentElement.scrollWidth") == width
