@@ -412,7 +412,7 @@ def test_a_flip_in_words():
     assert flip_words(PAIR, flip) == (
         "Without 3 sentences, A 2, B 1, B 3, B is preferred, 60% (beam search: fewer might do; 12,345 deletions tried)."
     )
-    assert "every one was tried" in flip_words(PAIR, None)
+    assert "every one that leaves a sentence was tried" in flip_words(PAIR, None)
     assert "beam search" in flip_words(ScoredPair("", long_response(13), PAIR.b), None)
 
 
