@@ -180,8 +180,9 @@ def flip_words(pair: ScoredPair, flip: Flip | None) -> str:
         return "Neither is preferred: there is nothing to turn."
     if flip is None:
         sure = max(len(pair.a.spans), len(pair.b.spans)) <= 12
-        found = "No deletion turns this preference" if sure else "None found"
-        return f"{found}{' (every one that leaves a sentence was tried)' if sure else ' (beam search: there may be one)'}."
+        if sure:
+            return "No deletion turns this preference (every one that leaves a sentence was tried)."
+        return "None found (beam search: there may be one)."
     names = [f"{name} {i + 1}" for name, which in (("A", flip.a), ("B", flip.b)) for i in which]
     winner, share = ("A", flip.probability) if flip.probability > 0.5 else ("B", 1 - flip.probability)
     how = "exact: no fewer do" if flip.exact else "beam search: fewer might do"
