@@ -10,7 +10,7 @@ app: .venv/.app
 	$(BIN)/python app.py $(ARGS)
 
 test: .venv/.test
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
 
 check: .venv/.test
 	$(BIN)/ruff check

@@ -214,16 +214,11 @@ def _score(scorer: Scorer, pairs: list[PreferencePair], strict: bool) -> Iterato
     with tqdm(total=len(pairs), unit="pair", file=sys.stderr) as bar:
         for start in range(0, len(pairs), CHUNK):
             chunk = pairs[start : start + CHUNK]
-            try:
-                yield from scorer.score(chunk)
-            except EncodingError:
-                if strict:
-                    raise
-                for pair in chunk:
-                    try:
-                        yield from scorer.score([pair])
-                    except EncodingError as error:
-                        bar.write(f"left out: {error}", file=sys.stderr)
+            for one in scorer.score(chunk) if strict else scorer.score_fitting(chunk):
+                if isinstance(one, EncodingError):
+                    bar.write(f"left out: {one}", file=sys.stderr)
+                else:
+                    yield one
             bar.update(len(chunk))
 
 

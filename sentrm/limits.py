@@ -28,7 +28,7 @@ from threading import Lock
 from typing import Any
 
 from .errors import PreferenceDataError
-from .readers import READERS, BadRow, records
+from .readers import ENDINGS, READERS, BadRow, records
 
 MIB = 2**20
 HUB_ID = re.compile(r"[\w-][\w.-]{0,95}(/[\w-][\w.-]{0,95})?", re.ASCII)
@@ -67,7 +67,7 @@ def check_upload(path: str | Path, limits: Limits = UPLOAD) -> int:
         PreferenceDataError: for any other file; the message names it without its folder, and the limit.
     """
     path = Path(path)
-    if not path.name.lower().endswith(tuple(ending + gz for ending in READERS for gz in ("", ".gz"))):
+    if not path.name.lower().endswith(ENDINGS):
         raise PreferenceDataError(
             f"{path.name:.80} is of no form that is read here; expected {', '.join(READERS)}, each also with .gz."
         )

@@ -132,3 +132,4 @@ def _read_dataset(source: str, split: str, streaming: bool) -> Iterator[Any]:
 
 
 READERS = {".jsonl": _read_jsonl, ".json": _read_json, ".csv": _read_csv, ".parquet": _read_parquet}
+ENDINGS = tuple(ending + gz for ending in READERS for gz in ("", ".gz"))  # of files that can be read

@@ -24,6 +24,7 @@ from .results import ModelInfo, Prompt, ScoredPair, ScoredResponse, SegmenterInf
 from .segmentation import Segmenter, SegmenterSpec, load_segmenter
 
 PROMPT_FORMS = "text or chat messages, each with a role and content as text"  # what errors say
+SIDES = ("chosen", "rejected")
 BY_HAND = SegmenterInfo("by hand", "", own=False)  # of sentences that the caller cut
 Columns = tuple[list[float], ...]  # values, rewards, weights, contributions, (N + 1,) each, and the score, (1,)
 Item = tuple[Prompt, str] | tuple[Prompt, str, Sequence[Span]]  # cut by the segmenter, or by hand
@@ -188,11 +189,43 @@ class Scorer:
                 f"got items of {got}; expected all PreferencePair, or all tuples (prompt, response) or "
                 "(prompt, response, spans)."
             )
-        responses = [(pair.prompt, text) for pair in items for text in (pair.chosen, pair.rejected)]
-        names = [f"{side} of pair {pair.id or i}" for i, pair in enumerate(items, 1) for side in ("chosen", "rejected")]
-        readings = self.encode(responses, names, [pair for pair in items for _ in range(2)])
-        scored = self.score_readings(readings, progress)
+        scored = self.score_readings(self._encode_pairs(items), progress)
         return [ScoredPair(pair.id, a, b) for pair, a, b in zip(items, scored[::2], scored[1::2], strict=True)]
+
+    def score_fitting(
+        self, pairs: Sequence[PreferencePair], progress: Callable[[int, int], None] | None = None
+    ) -> list[ScoredPair | EncodingError]:
+        """As `score`, with the reason in the place of each pair that does not fit the model.
+
+        Raises:
+            ScoringError: as `score`.
+        """
+        found = self._encode_fitting(pairs)
+        readings = [reading for two in found if not isinstance(two, EncodingError) for reading in two]
+        scored = iter(self.score_readings(readings, progress))
+        return [
+            two if isinstance(two, EncodingError) else ScoredPair(pair.id, next(scored), next(scored))
+            for pair, two in zip(pairs, found, strict=True)
+        ]
+
+    def _encode_pairs(self, pairs: Sequence[PreferencePair], first: int = 1) -> list[Reading]:
+        """Chosen and rejected of each pair in turn; a pair without an id is called by its number, from `first`."""
+        responses = [(pair.prompt, text) for pair in pairs for text in (pair.chosen, pair.rejected)]
+        names = [f"{side} of pair {pair.id or i}" for i, pair in enumerate(pairs, first) for side in SIDES]
+        return self.encode(responses, names, [pair for pair in pairs for _ in SIDES])
+
+    def _encode_fitting(
+        self, pairs: Sequence[PreferencePair], first: int = 1
+    ) -> list[tuple[Reading, Reading] | EncodingError]:
+        """What does not fit is found by halving, for segmenters like batches."""
+        try:
+            readings = self._encode_pairs(pairs, first)
+        except EncodingError as error:
+            if len(pairs) == 1:
+                return [error]
+            half = len(pairs) // 2
+            return self._encode_fitting(pairs[:half], first) + self._encode_fitting(pairs[half:], first + half)
+        return list(zip(readings[::2], readings[1::2], strict=True))
 
     def encode(
         self, items: Sequence[Item], names: Sequence[str], pairs: Sequence[PreferencePair] | None = None

@@ -19,6 +19,7 @@ from transformers import LlamaModel, PreTrainedTokenizerFast
 
 from sentrm.configuration import SentenceRewardConfig
 from sentrm.encoding import PLAIN_CHAT_TEMPLATE
+from sentrm.scoring import Scorer
 
 torch.set_num_threads(2)
 
@@ -56,6 +57,12 @@ def model_dir(tokenizer: PreTrainedTokenizerFast, tmp_path_factory: pytest.TempP
     tiny_model(median_reward=0.05).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
+
+
+@pytest.fixture(scope="module")  # a test may change the batches that one is read in
+def scorer(model_dir: Path) -> Scorer:
+    """The tests' tiny model."""
+    return Scorer.from_pretrained(model_dir, device="cpu")
 
 
 @pytest.fixture(scope="session")

@@ -21,7 +21,6 @@ from sentrm.audit.run import score_dataset
 from sentrm.errors import AuditError
 from sentrm.preferences import PreferencePair, load_preferences
 from sentrm.results import ScoredPair
-from sentrm.scoring import Scorer
 
 EGGS, GOOD, BAD = "How do I boil an egg?", "Boil it for nine minutes. Peel it.", "What a silly question! No."
 ROWS = [
@@ -45,11 +44,6 @@ ROWS = [
     {"prompt": "Nothing", "chosen": "", "rejected": "Something. " * 40, "year": -3},
     {"prompt": "A long one. " * 60, "chosen": "Short. " * 90, "rejected": "Long.", "year": 10**30, "topic": "z" * 300},
 ]  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def scorer(model_dir) -> Scorer:
-    return Scorer.from_pretrained(model_dir)
 
 
 @pytest.fixture(scope="module")

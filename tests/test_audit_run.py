@@ -35,11 +35,6 @@ def one_thread():
 
 
 @pytest.fixture(scope="module")
-def scorer(model_dir) -> Scorer:
-    return Scorer.from_pretrained(model_dir)
-
-
-@pytest.fixture(scope="module")
 def whole(pairs_file, scorer, tmp_path_factory) -> Path:
     """A run that nothing disturbed."""
     return score_dataset(pairs_file, scorer, tmp_path_factory.mktemp("audits") / "whole", rows_per_shard=SHARD)

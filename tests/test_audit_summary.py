@@ -38,11 +38,6 @@ ROWS = [
 
 
 @pytest.fixture(scope="module")
-def scorer(model_dir) -> Scorer:
-    return Scorer.from_pretrained(model_dir)
-
-
-@pytest.fixture(scope="module")
 def data(tmp_path_factory) -> Path:
     file = tmp_path_factory.mktemp("data") / "pairs.jsonl"
     file.write_text("".join(json.dumps(row) + "\n" for row in ROWS) + "no row\n")

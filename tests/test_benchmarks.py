@@ -142,11 +142,6 @@ each_mean = pytest.mark.parametrize(
 )
 
 
-@pytest.fixture(scope="module")
-def scorer(model_dir: Path) -> Scorer:
-    return Scorer.from_pretrained(model_dir, device="cpu")
-
-
 # The tables.
 
 

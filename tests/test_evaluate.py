@@ -59,11 +59,6 @@ def answer(draw: random.Random) -> str:
 
 
 @pytest.fixture(scope="module")
-def scorer(model_dir: Path) -> Scorer:
-    return Scorer.from_pretrained(model_dir, device="cpu")
-
-
-@pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
     """Two files of pairs: 30 prompts of one to three pairs, one with contexts and labels; distinct texts in a pair."""
     folder, draw = tmp_path_factory.mktemp("evaluate"), random.Random(0)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import threading
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -23,11 +22,6 @@ from training.held_out import length_calibration
 PROMPT = "How do I boil an egg?"
 A = "Boil it for nine minutes. Then move it to ice water. I hope this helps."
 B = "Older eggs peel more easily. There are many ways to do it!"
-
-
-@pytest.fixture(scope="module")
-def scorer(model_dir: Path) -> Scorer:
-    return Scorer.from_pretrained(model_dir)
 
 
 @pytest.fixture

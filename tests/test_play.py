@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from sentrm.errors import SentrmError
 from sentrm.inspection import Inspector
 from sentrm.preferences import PreferencePair
-from sentrm.scoring import Scorer
 from sentrm.surgery import History, SurgeryError
 from sentrm.ui import play
 from sentrm.ui.stop import Stop, Stopped
@@ -31,11 +30,6 @@ ACTIONS = [
 ]
 
 OPERATIONS = ["drop", "edit", "insert", "duplicate", "move", "split", "join", "undo", "redo"]
-
-
-@pytest.fixture(scope="module")
-def scorer(model_dir):
-    return Scorer.from_pretrained(model_dir)
 
 
 @pytest.fixture(scope="module")

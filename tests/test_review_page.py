@@ -21,7 +21,8 @@ from sentrm.reviews.log import ReviewLog
 from sentrm.reviews.queues import sides_swapped
 from sentrm.reviews.votes import VERDICTS
 from sentrm.scoring import Scorer
-from sentrm.ui.review_desk import CHOICES, Address, Desk, filter_words
+from sentrm.ui.dataset_list import filter_words
+from sentrm.ui.review_desk import CHOICES, Address, Desk
 from sentrm.ui.review_files import Choices, Files, agreement_value, carry_in, votes_value
 from sentrm.ui.workbench import Workbench
 

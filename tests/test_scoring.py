@@ -28,11 +28,6 @@ GOOD = "Boil the egg for nine minutes. Then move it to ice water!\n\n- Peel it.\
 BAD = "Everyone has their own opinion about eggs. I hope this helps!"
 
 
-@pytest.fixture(scope="module")
-def scorer(model_dir) -> Scorer:
-    return Scorer.from_pretrained(model_dir)
-
-
 def test_a_response_equals_the_model_called_by_hand(scorer, model_dir):
     (result,) = scorer.score([(PROMPT, GOOD)])
     spans = scorer.segmenter.spans([GOOD])[0]

@@ -32,11 +32,6 @@ WORDS = (
 
 
 @pytest.fixture(scope="module")
-def scorer(model_dir: Path) -> Scorer:
-    return Scorer.from_pretrained(model_dir)
-
-
-@pytest.fixture(scope="module")
 def eggs_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Thirty responses of two to five sentences to fifteen prompts; some sentences are marked as bad."""
     rows = []

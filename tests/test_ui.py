@@ -29,7 +29,7 @@ from sentrm.ui import charts
 from sentrm.ui.carry import carry_value
 from sentrm.ui.heatmap import PairHeatmap
 from sentrm.ui.inspect import check_words, how_to_read, inspect_page, page_value, read_examples
-from sentrm.ui.look import DARK, LIGHT, launch_options
+from sentrm.ui.look import DARK, LIGHT, mount_options
 from sentrm.ui.play import Desk, Step
 from sentrm.ui.stop import Stop, Stopped
 from sentrm.ui.table import Table
@@ -527,7 +527,7 @@ def test_building_the_app_scores_nothing():
 
 
 def test_the_look_names_no_other_host():
-    options = launch_options()
+    options = mount_options()
     assert options["theme"]._stylesheets == []
     assert options["run_history"] is False  # gradio's, of every call, in the reader's browser
     assert "://" not in options["head"]

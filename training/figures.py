@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from sentrm.heatmap import even_share
-from sentrm.metrics import expected_calibration_error, rank_correlation, reliability
+from sentrm.metrics import expected_calibration_error, histogram_edges, rank_correlation, reliability
 from sentrm.results import ScoredPair
 
 POSITIONS = 8  # boundaries with a place of their own in the weights by position
@@ -38,15 +38,14 @@ def report_figures(
 def reward_histogram(scored: Sequence[ScoredPair]) -> dict[str, list[float]]:
     """Shares of the chosen and of the rejected sentences by reward, over bins of equal width.
 
-    The bins reach from the 0.2% to the 99.8% quantile; the outermost hold what lies beyond. There are 2 n^(1/3) of n
+    The bins are those of `histogram_edges`; the outermost hold what lies beyond. There are 2 n^(1/3) of n
     sentences (Rice's rule), from 10 to 60. edges (bins + 1,), chosen and rejected (bins,), each adding up to 1 where
     it has a sentence.
     """
     sides = [[r for pair in scored for r in getattr(pair, side).rewards[1:]] for side in ("a", "b")]
     everything = sides[0] + sides[1]
     bins = min(60, max(10, math.ceil(2 * len(everything) ** (1 / 3))))
-    low, high = np.quantile(everything, (0.002, 0.998)) if everything else (0.0, 1.0)
-    edges = np.histogram_bin_edges([], bins, (float(low), float(high)))  # widens a range of no width
+    edges = histogram_edges(everything, bins)
     shares = [np.histogram(np.clip(s, edges[0], edges[-1]), edges)[0] / max(len(s), 1) for s in sides]
     return {"edges": edges.tolist(), "chosen": shares[0].tolist(), "rejected": shares[1].tolist()}
 

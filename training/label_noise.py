@@ -35,7 +35,7 @@ from sentrm.scoring import Scorer
 
 from .config import parse
 from .data import is_held_out
-from .evaluate import commit
+from .evaluate import commit, write
 from .measures import Estimate, estimate
 from .out_of_fold import out_of_fold, read_pairs, score_margins
 from .report import versions
@@ -159,7 +159,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     if args.json:
-        Path(args.json).write_text(json.dumps(result, indent=1) + "\n")
+        write(json.dumps(result, indent=1) + "\n", Path(args.json))
     for name, part in result["results"].items():
         print(f"\n{name}: {part['random']['wrong']} of {part['random']['pairs']} labels turned")
         print(f"{'ranking':14s}{'AUROC':>8s}{'95% interval':>18s}{'precision among as many as wrong':>36s}")

@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -25,8 +24,8 @@ from sentrm.preferences import PreferencePair, load_preferences
 from sentrm.scoring import Scorer
 
 from .config import TrainConfig, parse
+from .evaluate import write
 
-CHUNK = 256  # pairs scored at a time
 MARGINS = "margins.jsonl"
 
 
@@ -69,19 +68,11 @@ def write_rows(file: Path, pairs: Iterable[PreferencePair]) -> None:
 
 def score_margins(scorer: Scorer, pairs: Sequence[PreferencePair]) -> list[float | None]:
     """score(chosen) - score(rejected) of each pair, logits; None where not even a first sentence fits the model."""
-    margins: list[float | None] = []
-    for start in range(0, len(pairs), CHUNK):
-        chunk = pairs[start : start + CHUNK]
-        try:
-            margins += [one.margin for one in scorer.score(chunk)]
-        except EncodingError:
-            for pair in chunk:
-                try:
-                    margins += [one.margin for one in scorer.score([pair])]
-                except EncodingError as error:
-                    print(f"left out: {error}")
-                    margins.append(None)
-    return margins
+    scored = scorer.score_fitting(pairs)
+    for one in scored:
+        if isinstance(one, EncodingError):
+            print(f"left out: {one}")
+    return [None if isinstance(one, EncodingError) else one.margin for one in scored]
 
 
 def out_of_fold(
@@ -108,7 +99,7 @@ def out_of_fold(
             write_rows(folder / "data.jsonl", (pair for pair, own in zip(pairs, fold, strict=True) if own != k))
             _train([*flags, "--data", str(folder / "data.jsonl"), "--output", str(folder / "model")], folder / "log")
             scorer = Scorer.from_pretrained(folder / "model", dtype=dtype)
-            _write_json(scored, score_margins(scorer, [pairs[i] for i in inside]))
+            write(json.dumps(score_margins(scorer, [pairs[i] for i in inside])), scored)
             shutil.rmtree(folder / "model")
         for i, margin in zip(inside, json.loads(scored.read_text()) if inside else [], strict=True):
             margins[i] = margin
@@ -124,12 +115,6 @@ def _train(flags: Sequence[str], log: Path) -> None:
     if done.returncode:
         lines = log.read_text(errors="replace").strip().splitlines()
         raise SentrmError(f"training ended with exit code {done.returncode}: {' '.join(lines[-1:])} See {log}.")
-
-
-def _write_json(file: Path, content: Any) -> None:
-    aside = file.with_suffix(".part")
-    aside.write_text(json.dumps(content))
-    os.replace(aside, file)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -155,7 +140,7 @@ def main(arguments: list[str] | None = None) -> int:
             for texts in [(pair.prompt, pair.chosen, pair.rejected)]
             if margin is not None
         ]
-        (output / MARGINS).write_text("".join(f"{line}\n" for line in lines))
+        write("".join(f"{line}\n" for line in lines), output / MARGINS)
         print(f"{output / MARGINS}: {len(lines)} margins. Next: sentrm audit DATA --out-of-fold {output / MARGINS}")
     except SentrmError as error:
         print(f"error: {error}", file=sys.stderr)

@@ -35,7 +35,7 @@ from ..results import ScoredPair
 from ..words import SURROGATES
 from .filters import Filter, condition, quoted
 from .shards import pair_id as pair_id  # what names a pair everywhere
-from .shards import preference_pair, read_problems, read_row, scored_pair, shard_path
+from .shards import preference_pair, read_problems, read_rows, scored_pair, shard_path
 
 VERSION = 1  # of the folder's form
 MEMORY = "1GB"  # DuckDB's; half of what opening a million pairs may take
@@ -168,7 +168,9 @@ class AuditFolder:
         found = self._rows("SELECT shard, row, number FROM pairs WHERE pair_id = ?", [pair_id])
         if not found:
             raise AuditError(f"there is no pair {pair_id!r:.60} in {self.path}; ids are those of its list of pairs.")
-        return read_row(self.shards[found[0]["shard"]], found[0]["row"], found[0]["number"])
+        place = found[0]["row"], found[0]["number"]
+        rows, about = read_rows(self.shards[found[0]["shard"]], [place])
+        return rows[place], about
 
     def _rows(self, query: str, values: Sequence[Any]) -> list[dict[str, Any]]:
         with self._asked(query, values) as cursor:

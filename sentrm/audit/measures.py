@@ -13,7 +13,14 @@ from typing import Any
 
 import numpy as np
 
-from ..metrics import FEWEST_GROUPS, expected_calibration_error, length_residuals, rank_correlation, reliability
+from ..metrics import (
+    FEWEST_GROUPS,
+    expected_calibration_error,
+    histogram_edges,
+    length_residuals,
+    rank_correlation,
+    reliability,
+)
 
 Estimate = dict[str, float | int | None]  # value, the ends low and high of its interval, n
 BINS = 20  # of a curve over length differences
@@ -79,9 +86,8 @@ def calibration(margins: np.ndarray) -> dict[str, Any]:
 
 
 def distribution(margins: np.ndarray, bins: int = 40) -> dict[str, list[float]]:
-    """Pairs by margin, over equal bins from the 0.2% to the 99.8% quantile; the outermost hold what lies beyond."""
-    low, high = np.quantile(margins, (0.002, 0.998)) if len(margins) else (0.0, 1.0)
-    edges = np.histogram_bin_edges([], bins, (float(low), float(high)))
+    """Pairs by margin, over `histogram_edges`; the outermost bins hold what lies beyond."""
+    edges = histogram_edges(margins, bins)
     return {"edges": edges.tolist(), "pairs": np.histogram(np.clip(margins, edges[0], edges[-1]), edges)[0].tolist()}
 
 

@@ -33,11 +33,12 @@ from ..columns import is_number
 from ..errors import AuditError, EncodingError
 from ..preferences import PreferencePair, RowProblem, stream_rows
 from ..readers import records
-from ..scoring import Reading, Scorer
+from ..results import ScoredPair
+from ..scoring import Scorer
 from ..words import SURROGATES
 from .folder import VERSION, read_about
 from .pairs import pairs_stand, write_pairs
-from .shards import SCHEMA, SIDES, shard_path, to_json, to_row, written_whole
+from .shards import SCHEMA, shard_path, to_json, to_row, written_whole
 
 # Fields that the shards hold in columns of their own, so that they are no metadata.
 HELD = ("prompt", "chosen", "rejected", "id", "source", "context", "probability", "tie", "response_a", "response_b")
@@ -214,16 +215,15 @@ def _score(
         else:
             places += [(row, number) for number in range(len(read))]
             pairs += map(_storable, read)
-    encoded = _encode(scorer, pairs, strict)
-    readings = [reading for two in encoded if not isinstance(two, str) for reading in two]
-    scored = iter(scorer.score_readings(readings, lambda responses, of: report(responses / of)) if readings else [])
+    score: Callable[..., Sequence[ScoredPair | EncodingError]] = scorer.score if strict else scorer.score_fitting
+    scored = score(pairs, progress=lambda responses, of: report(responses / of))
     rows = []
-    for (row, number), pair, two in zip(places, pairs, encoded, strict=True):
-        if isinstance(two, str):
-            problems.append((row, two))
+    for (row, number), pair, one in zip(places, pairs, scored, strict=True):
+        if isinstance(one, EncodingError):
+            problems.append((row, str(one)))
         else:
             metadata = _metadata(chunk[row - first][0], held)
-            rows.append(to_row(row, number, pair, {side: next(scored) for side in SIDES}, metadata))
+            rows.append(to_row(row, number, pair, {"chosen": one.a, "rejected": one.b}, metadata))
     about = {
         "model": asdict(scorer.model_info),
         "segmenter": asdict(scorer.segmenter_info),
@@ -231,22 +231,6 @@ def _score(
         "rows": len(chunk),
     }
     return pyarrow.Table.from_pylist(rows, SCHEMA.with_metadata({name: to_json(about[name]) for name in about}))
-
-
-def _encode(scorer: Scorer, pairs: Sequence[PreferencePair], strict: bool) -> list[list[Reading] | str]:
-    """What the model reads of chosen and rejected, or why it cannot: found by halving, for segmenters like batches."""
-    items = [(pair.prompt, text) for pair in pairs for text in (pair.chosen, pair.rejected)]
-    names = [f"{side} of pair {pair.id}" for pair in pairs for side in SIDES]
-    try:
-        readings = scorer.encode(items, names, [pair for pair in pairs for _ in SIDES])
-    except EncodingError as error:
-        if strict:
-            raise
-        if len(pairs) == 1:
-            return [str(error)]
-        half = len(pairs) // 2
-        return _encode(scorer, pairs[:half], strict) + _encode(scorer, pairs[half:], strict)
-    return [readings[i : i + 2] for i in range(0, len(readings), 2)]
 
 
 def _metadata(record: Mapping[str, Any], held: set[str]) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -126,12 +126,14 @@ def to_row(
     return values
 
 
-def read_row(shard: Path, row: int, number: int) -> tuple[dict[str, Any], Mapping[bytes, bytes]]:
-    """One row, and the file's metadata. Raises AuditError if the shard is damaged."""
+def read_rows(
+    shard: Path, places: Collection[tuple[int, int]]
+) -> tuple[dict[tuple[int, int], dict[str, Any]], Mapping[bytes, bytes]]:
+    """(row, number) -> the row there, and the file's metadata. Raises AuditError if the shard is damaged."""
     with _damage_said(shard):
-        table = pyarrow.parquet.read_table(shard, filters=[("row", "=", row), ("number", "=", number)])
-        (found,) = table.to_pylist()
-        return found, table.schema.metadata
+        table = pyarrow.parquet.read_table(shard, filters=[("row", "in", [row for row, _ in places])])
+        found = {(row["row"], row["number"]): row for row in table.to_pylist()}
+        return {place: found[place] for place in places}, table.schema.metadata
 
 
 def read_problems(shard: Path) -> list[RowProblem]:

@@ -48,6 +48,12 @@ class Agreement:
     kappa: Estimate | None  # only of two raters
     alpha: Estimate
 
+    @property
+    def measures(self) -> dict[str, Estimate]:
+        """Those there are, by name."""
+        named = {"raw agreement": self.raw, "Cohen's kappa": self.kappa, "Krippendorff's alpha": self.alpha}
+        return {name: one for name, one in named.items() if one is not None}
+
 
 def agreement(
     verdicts: Iterable[tuple[str, str, str]], margins: Mapping[str, float] | None = None, *, samples: int = 1000

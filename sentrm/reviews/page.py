@@ -47,11 +47,7 @@ def review_summary_html(
     """
     counts = log.counts()
     verdicts = log.verdicts()
-    heads = ["annotator", *(verdict.replace("_", " ") for verdict in VERDICTS), "all"]
-    rows = [
-        [name, *(f"{given.get(verdict, 0):,}" for verdict in VERDICTS), f"{sum(given.values()):,}"]
-        for name, given in counts.annotators.items()
-    ]
+    heads, rows = vote_table(counts)
     total = ["all", *(f"{votes:,}" for votes in counts.verdicts.values()), f"{sum(counts.verdicts.values()):,}"]
     parts = [
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">',
@@ -72,11 +68,20 @@ def review_summary_html(
     return "\n".join([*parts, "</body>\n</html>\n"])
 
 
+def vote_table(counts: Counts) -> tuple[list[str], list[list[str]]]:
+    """Who gave which verdict: heads and rows."""
+    heads = ["annotator", *(verdict.replace("_", " ") for verdict in VERDICTS), "all"]
+    rows = [
+        [name, *(f"{given.get(verdict, 0):,}" for verdict in VERDICTS), f"{sum(given.values()):,}"]
+        for name, given in counts.annotators.items()
+    ]
+    return heads, rows
+
+
 def _agreement(found: Agreement) -> str:
     if not found.items:
         return "<p>No pair has been rated twice yet.</p>"
-    names = {"Raw agreement": found.raw, "Cohen's kappa": found.kappa, "Krippendorff's alpha": found.alpha}
-    rows = [[name, *_estimate(one, name)] for name, one in names.items() if one]
+    rows = [[name[:1].upper() + name[1:], *_estimate(one, name)] for name, one in found.measures.items()]
     raters = ", ".join(f"{name} {number:,}" for name, number in zip(found.raters, found.ratings, strict=True))
     return _table(["", "value", "95% interval"], rows) + (
         f"<p><small>{found.items:,} pairs with two ratings or more; intervals by bootstrap over pairs. "
@@ -87,7 +92,7 @@ def _agreement(found: Agreement) -> str:
 def _estimate(one: Estimate, name: str) -> list[str]:
     if one.value is None:
         return ["undefined", "every rating is the same"]
-    write = percent if name.startswith("Raw") else plain
+    write = percent if name.startswith("raw") else plain
     between = "" if one.low is None or one.high is None else f"{write(one.low)} to {write(one.high)}"
     return [write(one.value), between]
 

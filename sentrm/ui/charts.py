@@ -1,4 +1,4 @@
-"""How a score adds up: its terms as the bars of a waterfall and as table rows.
+"""How a score adds up: its terms as the bars of a waterfall and as table rows; and what all charts have in common.
 
 Pure functions of results. A bar is one term of `R = Σ a_i Δ_i`; the first is the prompt's.
 """
@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import html
 import math
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 from ..results import ScoredPair, ScoredResponse
 from ..words import MINUS, counted, plain, signed, unit_of, visible, weight_of
@@ -87,3 +88,33 @@ def label(text: str, width: int = 70) -> str:
     """Text for a plotly label, which reads a few HTML tags: escaped, short, on one line."""
     line = " ".join(visible(text).split())
     return html.escape(line if len(line) <= width else line[: width - 1] + "…", quote=False)
+
+
+def layout(
+    height: int, name: str, narrow: Sequence[Any] = (), brush: str = "", bins: Sequence[Any] = (), **more: Any
+) -> dict[str, Any]:
+    """A figure's layout.
+
+    Args:
+        height: pixels.
+        name: says what the chart is to those who do not see it.
+        narrow, brush, bins: what dataset.js reads of a chart that filters the list, see dataset_charts.py.
+        more: of `plotly.graph_objects.Layout`; xaxis and yaxis are needed.
+    """
+    for axis in ("xaxis", "yaxis"):
+        more[axis] = {"fixedrange": True, **more[axis]}
+    return {
+        "height": height,
+        "meta": {"name": name, "narrow": list(narrow), "brush": brush, "bins": list(bins)},
+        "margin": {"l": 8, "r": 24, "t": 16, "b": 44},
+        "paper_bgcolor": "rgba(0,0,0,0)",
+        "plot_bgcolor": "rgba(0,0,0,0)",
+        "font": {"family": "Inter, system-ui, sans-serif", "size": 12},
+        "hoverlabel": {"align": "left"},
+        "hovermode": "closest",
+        "showlegend": False,
+        "legend": {"orientation": "h", "y": 1.0, "yanchor": "bottom", "x": 0, "itemclick": False},
+        "dragmode": False,
+        "selectdirection": "h",
+        **more,
+    }

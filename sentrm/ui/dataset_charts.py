@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..words import percent, plain
-from .charts import label
+from .charts import label, layout
 from .dataset_tables import (
     Summary,
     bin_ends,
@@ -54,7 +54,7 @@ def margin_figure(summary: Summary) -> go.Figure:
                 hoverinfo="text",
             )
         ],
-        _layout(
+        layout(
             300,
             "Pairs by margin",
             brush="margin",
@@ -105,7 +105,7 @@ def calibration_figure(summary: Summary) -> go.Figure:
         )
     return go.Figure(
         traces,
-        _layout(
+        layout(
             360,
             "Reliability",
             showlegend=True,
@@ -156,7 +156,7 @@ def slice_figure(
     overall = summary["agreement"]["value"]
     return go.Figure(
         traces,
-        _layout(
+        layout(
             90 + 34 * len(rows),
             f"Agreement by {name_of(column)}",
             narrow=narrow[:1],
@@ -201,7 +201,7 @@ def length_figure(summary: Summary) -> go.Figure:
                 cliponaxis=False,
             )
         ],
-        _layout(
+        layout(
             320,
             "Margin by length difference",
             brush="length_difference",
@@ -246,7 +246,7 @@ def position_figure(summary: Summary, what: str) -> go.Figure:
         )
     return go.Figure(
         traces,
-        _layout(
+        layout(
             320,
             f"{what.capitalize()} by position",
             showlegend=True,
@@ -285,7 +285,7 @@ def style_figure(summary: Summary) -> go.Figure:
                 cliponaxis=False,
             )
         ],
-        _layout(
+        layout(
             90 + 34 * max(1, len(found)),
             "Margin by style",
             narrow=[[style_filter(name) for name, _ in found]],
@@ -312,25 +312,3 @@ def _bars(found: Sequence[Mapping[str, Any]], colour: str) -> dict[str, Any]:
 def _rule(x: float) -> dict[str, Any]:
     line = {"color": NEUTRAL, "width": 1, "dash": "dot"}
     return {"type": "line", "x0": x, "x1": x, "y0": 0, "y1": 1, "yref": "paper", "line": line, "layer": "below"}
-
-
-def _layout(
-    height: int, name: str, narrow: Sequence[Any] = (), brush: str = "", bins: Sequence[Any] = (), **more: Any
-) -> dict[str, Any]:
-    for axis in ("xaxis", "yaxis"):
-        more[axis] = {"fixedrange": True, **more[axis]}
-    return {
-        "height": height,
-        "meta": {"name": name, "narrow": list(narrow), "brush": brush, "bins": list(bins)},
-        "margin": {"l": 8, "r": 24, "t": 16, "b": 44},
-        "paper_bgcolor": "rgba(0,0,0,0)",
-        "plot_bgcolor": "rgba(0,0,0,0)",
-        "font": {"family": "Inter, system-ui, sans-serif", "size": 12},
-        "hoverlabel": {"align": "left"},
-        "hovermode": "closest",
-        "showlegend": False,
-        "legend": {"orientation": "h", "y": 1.0, "yanchor": "bottom", "x": 0, "itemclick": False},
-        "dragmode": False,
-        "selectdirection": "h",
-        **more,
-    }

@@ -14,17 +14,13 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import groupby, islice
-from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, urlencode
 
-import pyarrow.parquet
-
 from ..audit.filters import TEXT, Filter, filters_from_query, filters_to_query
 from ..audit.folder import AuditFolder
-from ..audit.shards import read_problems, scored_pair
+from ..audit.shards import read_problems, read_rows, scored_pair
 from ..audit.suspects import carrier, reasons
-from ..errors import AuditError
 from ..results import ScoredPair
 from ..words import counted, percent, plain, signed, visible
 from .dataset_tables import name_of
@@ -133,7 +129,8 @@ def read_pairs(folder: AuditFolder, rows: Sequence[Mapping[str, Any]]) -> list[S
     by_shard = groupby(sorted(rows, key=lambda row: row["shard"]), key=lambda row: row["shard"])
     wanted = [(folder.shards[shard], [(row["row"], row["number"]) for row in group]) for shard, group in by_shard]
     with ThreadPoolExecutor(4) as pool:
-        found = {place: pair for part in pool.map(lambda one: _read(*one), wanted) for place, pair in part}
+        parts = pool.map(lambda one: read_rows(*one), wanted)
+        found = {place: scored_pair(row, about) for own, about in parts for place, row in own.items()}
     return [found[row["row"], row["number"]] for row in rows]
 
 
@@ -157,7 +154,7 @@ def filter_words(one: Filter) -> str:
     if one.test == "in":
         return f"{column}: {', '.join(map(_value, value))[:80]}"
     if one.test == "contains":
-        return f"{column} contains “{value[:60]}”"
+        return f"{column} contains “{_value(value)}”"
     if isinstance(value, bool):
         return column if value == (one.test == "=") else f"not {column}"
     signs = {"=": "is", "!=": "is not", "<": "below", "<=": "at most", ">": "above", ">=": "at least"}
@@ -165,20 +162,7 @@ def filter_words(one: Filter) -> str:
 
 
 def _value(value: Any) -> str:
-    return str(value)[:60] if isinstance(value, str | bool) else plain(value, 0 if value == int(value) else 2)
-
-
-def _read(shard: Path, places: Sequence[tuple[int, int]]) -> list[tuple[tuple[int, int], ScoredPair]]:
-    try:
-        rows = [row for row, _ in places]
-        table = pyarrow.parquet.read_table(shard, filters=[("row", "in", rows)])
-        return [
-            ((row["row"], row["number"]), scored_pair(row, table.schema.metadata))
-            for row in table.to_pylist()
-            if (row["row"], row["number"]) in places
-        ]
-    except (pyarrow.ArrowException, OSError, KeyError, TypeError, ValueError) as error:
-        raise AuditError(f"{shard.name} is damaged: {error}. Start the same sentrm audit again.") from error
+    return visible(str(value))[:60] if isinstance(value, str | bool) else plain(value, 0 if value == int(value) else 2)
 
 
 def _links(view: View, pair_id: str, inspect: bool, review: bool) -> list[tuple[str, str]]:

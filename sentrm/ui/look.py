@@ -75,8 +75,8 @@ SCRIPT = "".join(Path(__file__).with_name(name).read_text(encoding="utf-8") for 
 HEAD = f"<style>\n{CSS}</style>\n<script>\n{SCRIPT}</script>"
 
 
-def launch_options() -> dict[str, Any]:
-    """What gradio 6 takes at `launch()` and not at construction: the look, and nothing that calls another host or
-    keeps what a reader scored."""
-    quiet = dict.fromkeys(("ssr_mode", "share", "pwa", "run_history"), False)
+def mount_options() -> dict[str, Any]:
+    """What gradio 6 takes when an app is mounted and not at construction: the look, and nothing that calls another
+    host or keeps what a reader scored."""
+    quiet = dict.fromkeys(("ssr_mode", "pwa", "run_history"), False)
     return {"theme": theme(), "head": HEAD, "footer_links": [], **quiet}

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from ..attention_health import partings
 from ..results import ScoredPair
 from ..words import signed, unit_of
-from .charts import OTHERS, label, terms
+from .charts import OTHERS, label, layout, terms
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -86,7 +86,7 @@ def margin_waterfall(pair: ScoredPair) -> go.Figure:
                 unselected={"marker": {"opacity": 0.4}},
             ),
         ],
-        _layout(
+        layout(
             56 + 23 * len(rows),
             "The margin as a waterfall",
             xaxis={
@@ -180,7 +180,7 @@ def influence_scatter(pair: ScoredPair, left_out: tuple[Sequence[float], Sequenc
         )
     return go.Figure(
         traces,
-        _layout(
+        layout(
             380,
             "Contribution against leave-one-out",
             showlegend=True,
@@ -232,7 +232,7 @@ def _curves(pair: ScoredPair, levels: Sequence[Sequence[float]], what: str) -> g
     ticks = [*range(0, longest + 1, step)]
     return go.Figure(
         traces,
-        _layout(
+        layout(
             320,
             f"Curves of the {what}",
             showlegend=True,
@@ -247,22 +247,3 @@ def _curves(pair: ScoredPair, levels: Sequence[Sequence[float]], what: str) -> g
             yaxis={"title": f"{what} (logits)", "automargin": True, "zeroline": True, "tickformat": f".{digits}f"},
         ),
     )
-
-
-def _layout(height: int, name: str, **more: Any) -> dict[str, Any]:
-    for axis in ("xaxis", "yaxis"):
-        more[axis] = {"fixedrange": True, **more[axis]}
-    return {
-        "height": height,
-        "meta": {"name": name},  # for those who do not see the chart
-        "margin": {"l": 8, "r": 24, "t": 16, "b": 44},
-        "paper_bgcolor": "rgba(0,0,0,0)",
-        "plot_bgcolor": "rgba(0,0,0,0)",
-        "font": {"family": "Inter, system-ui, sans-serif", "size": 12},
-        "hoverlabel": {"align": "left"},
-        "hovermode": "closest",
-        "showlegend": False,
-        "legend": {"orientation": "h", "y": 1.0, "yanchor": "bottom", "x": 0, "itemclick": False},
-        "dragmode": False,
-        **more,
-    }

@@ -32,7 +32,8 @@ from ..results import Prompt, ScoredPair
 from ..reviews.log import ReviewLog
 from ..reviews.queues import next_pair, ordered, progress, sides_swapped, visible_votes
 from ..reviews.votes import Action, Order, Queue, Vote
-from ..words import counted, plain, visible
+from ..words import counted, visible
+from .dataset_list import filter_words
 from .workbench import Workbench
 
 CHOICES = ("a", "b", "tie", "both_bad", "skip", "flag")  # what an annotator says of two sides
@@ -269,27 +270,6 @@ def blind_value(value: Mapping[str, Any]) -> dict[str, Any]:
     return {**kept, "blind": True, "verdict": None, "legend": None, "sides": sides}
 
 
-def filter_words(one: Filter) -> str:
-    """A filter as a person says it: `margin < 0`, `language is de or fr`.
-
-    >>> filter_words(Filter("margin", "between", (-1, 0.5)))
-    'margin from −1 to 0.5'
-    """
-    column, value = one.column.removeprefix("meta_").replace("_", " "), one.value
-    match one.test:
-        case "missing":
-            return f"{column} is {'missing' if value else 'there'}"
-        case "between":
-            return f"{column} from {_said(value[0])} to {_said(value[1])}"
-        case "in":
-            return f"{column} is {' or '.join(map(_said, value)) or 'none'}"
-        case "=" | "!=" if isinstance(value, bool):
-            return column if (one.test == "=") == value else f"not {column}"
-        case "contains":
-            return f"{column} contains “{_said(value)}”"
-    return f"{column} {one.test} {_said(value)}"
-
-
 def prompt_parts(prompt: Prompt) -> list[tuple[str, str]]:
     """(role, text) of each message; the role of a text is empty."""
     if isinstance(prompt, str):
@@ -368,12 +348,6 @@ def _done(progress: Mapping[str, int]) -> str:
 
 def _but(filters: Sequence[Filter], i: int) -> tuple[Filter, ...]:
     return (*filters[:i], *filters[i + 1 :])
-
-
-def _said(value: Any) -> str:
-    if isinstance(value, float | int) and not isinstance(value, bool):
-        return plain(value, 6).rstrip("0").rstrip(".") if isinstance(value, float) else plain(value, 0)
-    return visible(str(value))
 
 
 def _text(asked: Mapping[str, Any], name: str) -> str:

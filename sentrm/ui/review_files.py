@@ -25,9 +25,9 @@ from ..errors import ReviewError
 from ..reviews.agreement import MODEL, Estimate, agreement
 from ..reviews.export import Exported, Format, Ties, decide, export_cleaned, export_events, read_events
 from ..reviews.log import ReviewLog
-from ..reviews.page import review_summary_html
+from ..reviews.page import review_summary_html, vote_table
 from ..reviews.steps import sentence_labels
-from ..reviews.votes import VERDICTS, Vote
+from ..reviews.votes import Vote
 from ..words import counted, percent, plain
 from .table import table_value
 
@@ -169,12 +169,7 @@ def carry_in(log: ReviewLog, path: str | Path) -> str:
 def votes_value(log: ReviewLog) -> dict[str, Any]:
     """The table of who gave which verdict."""
     counts = log.counts()
-    rows = [
-        [name, *(f"{given.get(verdict, 0):,}" for verdict in VERDICTS), f"{sum(given.values()):,}"]
-        for name, given in counts.annotators.items()
-    ]
-    heads = ["annotator", *(verdict.replace("_", " ") for verdict in VERDICTS), "all"]
-    return table_value(f"Current votes on {counted(counts.pairs, 'pair')}", heads, rows, text=["annotator"])
+    return table_value(f"Current votes on {counted(counts.pairs, 'pair')}", *vote_table(counts), text=["annotator"])
 
 
 def agreement_value(log: ReviewLog, folder: AuditFolder) -> dict[str, Any]:
@@ -183,12 +178,8 @@ def agreement_value(log: ReviewLog, folder: AuditFolder) -> dict[str, Any]:
     rows = []
     for who, margins in (("people", None), ("people and the model", rated_margins(log, folder))):
         found = agreement(verdicts, margins)
-        for name, one in (
-            ("raw agreement", found.raw),
-            ("Cohen's kappa", found.kappa),
-            ("Krippendorff's alpha", found.alpha),
-        ):
-            if one is not None and (found.items or name == "raw agreement"):
+        for name, one in found.measures.items():
+            if found.items or name == "raw agreement":
                 rows.append([who, name, *_cells(one, name), f"{found.items:,}"])
     heads = ["between", "measure", "value", "95% interval", "pairs"]
     return table_value(

@@ -35,7 +35,7 @@ from starlette.middleware.gzip import GZipMiddleware
 from starlette.responses import JSONResponse, RedirectResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from .look import HEAD, launch_options
+from .look import HEAD, mount_options
 
 MOST_SENT = 32 * 2**20  # bytes of a request that uploads no file
 DAY = 24 * 3600
@@ -68,8 +68,6 @@ def mounted(
     """
     app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
     blocks.delete_cache = (DAY // 24, DAY)
-    options = launch_options()
-    options.pop("share", None)  # launch()'s alone
     if "dataset" not in (route for route, *_ in blocks.pages):  # it is the first page, where there is no model
 
         @app.get("/dataset")
@@ -91,7 +89,7 @@ def mounted(
             enable_monitoring=False,
             show_error=False,
             mcp_server=mcp_server,
-            **options,
+            **mount_options(),
         )
 
 

@@ -28,11 +28,10 @@ import gradio as gr
 from ..audit.folder import AuditFolder
 from ..errors import AuditError, PreferenceDataError, ReviewError
 from ..limits import UPLOAD, check_upload
-from ..readers import READERS
+from ..readers import ENDINGS, READERS
 from ..reviews.log import ReviewLog
 
 KEPT = 4  # audits held open, those asked for last
-ENDINGS = tuple(ending + gz for ending in READERS for gz in ("", ".gz"))  # of files that can be scored
 
 
 @dataclass(frozen=True)

@@ -8,14 +8,16 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, ConsoleMessage, Page, expect, sync_playwright
 from test_api import serving
 from tiny import tiny_model
 from transformers import PreTrainedTokenizerFast
 
 from benchmarks.app import browser_path
+from sentrm.scoring import Scorer
 
 expect.set_options(timeout=20_000)  # milliseconds: the machine may be busy
 
@@ -44,6 +46,12 @@ def long_model_dir(model_dir: Path, tmp_path_factory: pytest.TempPathFactory) ->
     return folder
 
 
+@pytest.fixture(scope="module")
+def scorer(long_model_dir: Path) -> Scorer:
+    """The model of the app."""
+    return Scorer.from_pretrained(long_model_dir)
+
+
 @pytest.fixture(scope="session")
 def other_model_dir(tokenizer: PreTrainedTokenizerFast, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A second model, of another architecture, with as much room."""
@@ -66,19 +74,47 @@ def app_url(long_model_dir: Path, other_model_dir: Path) -> Iterator[str]:
         yield url
 
 
+def troubles(said: list[str]) -> list[str]:
+    """Without what gradio says of requests in flight when a page is left."""
+    left = any("AbortError" in one for one in said)
+    return [one for one in said if not (left and ("AbortError" in one or "Connection errored out" in one))]
+
+
 @pytest.fixture
-def open_page(browser: Browser, app_url: str) -> Iterator[Callable[..., Page]]:
-    """Opens the app, or another at `url`, and waits for the first result of its first page; a console error or a
-    request to another host fails the test."""
-    pages, trouble = [], []
+def new_page(browser: Browser) -> Iterator[Callable[..., Page]]:
+    """Makes a page, 1280 by 900 unless told, for the app at an address; an exception, a console error, a dialog or a
+    request to another host fails the test. `killed`: but for requests that fail because the app is gone."""
+    pages: list[Page] = []
+    said: list[str] = []
+
+    def made(url: str, *, killed: bool = False, **options: object) -> Page:
+        page = browser.new_page(**{"viewport": {"width": 1280, "height": 900}, **options})
+        pages.append(page)
+        home, gone = "{0.scheme}://{0.netloc}".format(urlsplit(url)), "Failed to load resource: net::ERR_"
+
+        def console(message: ConsoleMessage) -> None:
+            if message.type == "error" and not (killed and message.text.startswith(gone)):
+                said.append(message.text)
+
+        page.on("console", console)
+        page.on("pageerror", lambda error: said.append(str(error)))
+        page.on("request", lambda r: None if r.url.startswith((home, "data:", "blob:")) else said.append(r.url))
+        page.on("dialog", lambda dialog: (said.append(f"dialog {dialog.message}"), dialog.dismiss()))
+        return page
+
+    yield made
+    found = troubles(said)  # before requests in flight are aborted by the close
+    for page in pages:
+        page.close()
+    assert not found
+
+
+@pytest.fixture
+def open_page(new_page: Callable[..., Page], app_url: str) -> Callable[..., Page]:
+    """Opens the app, or another at `url`, and waits for the first result of its first page."""
 
     def opened(width: int = 1280, height: int = 900, path: str = "", url: str = app_url, **options: object) -> Page:
-        page = browser.new_page(viewport={"width": width, "height": height}, **options)
-        pages.append(page)
-        page.on("console", lambda message: trouble.append(message.text) if message.type == "error" else None)
-        page.on("pageerror", lambda error: trouble.append(str(error)))
-        page.on("request", lambda r: None if r.url.startswith((url, "data:", "blob:")) else trouble.append(r.url))
-        page.on("dialog", lambda dialog: (trouble.append(f"dialog {dialog.message}"), dialog.dismiss()))
+        page = new_page(url, viewport={"width": width, "height": height}, **options)
         page.goto(f"{url}/{path}")
         page.wait_for_selector("#score")
         if not path:
@@ -86,8 +122,4 @@ def open_page(browser: Browser, app_url: str) -> Iterator[Callable[..., Page]]:
             page.wait_for_selector("#plot-margin .js-plotly-plot .bars")
         return page
 
-    yield opened
-    said = [*trouble]  # before requests in flight are aborted by the close
-    for page in pages:
-        page.close()
-    assert not said
+    return opened

@@ -19,11 +19,6 @@ EXAMPLES = read_examples(Path(__file__).parents[2] / "assets/examples.jsonl")
 MARKUP = "<img src=x onerror=\"document.title='owned'\"> ${document.title='owned'} `{{x}}` <script>alert(1)</script>"
 
 
-@pytest.fixture(scope="module")
-def scorer(long_model_dir: Path) -> Scorer:
-    return Scorer.from_pretrained(long_model_dir)
-
-
 def scored(scorer: Scorer, prompt: str, a: str, b: str) -> ScoredPair:
     return scorer.score([PreferencePair(prompt=prompt, chosen=a, rejected=b)])[0]
 

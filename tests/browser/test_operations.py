@@ -21,11 +21,6 @@ PROMPT, FIRST, SECOND = "Eggs?", ["Boil water.", "Add the egg.", "Wait nine minu
 EXAMPLES = Path(__file__).parents[2] / "assets/examples.jsonl"
 
 
-@pytest.fixture(scope="module")
-def scorer(long_model_dir: Path) -> Scorer:
-    return Scorer.from_pretrained(long_model_dir)
-
-
 @pytest.fixture
 def page(open_page: Callable[..., Page]) -> Page:
     """The Inspect page with a pair of three and two sentences."""

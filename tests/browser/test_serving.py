@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import expect
 from test_api import serving
 
 from sentrm.audit.run import score_dataset
@@ -41,31 +40,18 @@ def url(flags: list[str], long_model_dir: Path) -> Iterator[str]:
         yield where
 
 
-@contextmanager
-def quiet_page(browser: Browser) -> Iterator[Page]:
-    """A page that has no trouble: no console error, no exception, no dialog."""
-    trouble: list[str] = []
-    page = browser.new_page()
-    page.on("console", lambda message: trouble.append(message.text) if message.type == "error" else None)
-    page.on("pageerror", lambda error: trouble.append(str(error)))
-    page.on("dialog", lambda dialog: (trouble.append(f"dialog {dialog.message}"), dialog.dismiss()))
-    yield page
-    page.close()
-    assert not trouble
-
-
 @pytest.mark.parametrize("path", PAGES)
-def test_every_page_works_under_its_policy_and_shows_markup_as_text(browser, url, path):
-    with quiet_page(browser) as page:
-        answer = page.goto(f"{url}/{path}")
-        assert "'unsafe-inline'" not in answer.headers["content-security-policy"].split("style-src")[0]
-        page.wait_for_selector(PAGES[path])
-        if path == "review":
-            page.locator("#review select").first.select_option("ada")
-        if path in ("dataset", "review"):
-            expect(page.locator("body")).to_contain_text("<img src=x onerror=alert(1)> ${alert(3)}")
-        page.wait_for_timeout(500)
-        assert page.locator("img[src=x]").count() == 0
+def test_every_page_works_under_its_policy_and_shows_markup_as_text(new_page, url, path):
+    page = new_page(url)
+    answer = page.goto(f"{url}/{path}")
+    assert "'unsafe-inline'" not in answer.headers["content-security-policy"].split("style-src")[0]
+    page.wait_for_selector(PAGES[path])
+    if path == "review":
+        page.locator("#review select").first.select_option("ada")
+    if path in ("dataset", "review"):
+        expect(page.locator("body")).to_contain_text("<img src=x onerror=alert(1)> ${alert(3)}")
+    page.wait_for_timeout(500)
+    assert page.locator("img[src=x]").count() == 0
 
 
 def test_markup_that_gets_in_all_the_same_does_not_run(browser, url):
@@ -89,11 +75,13 @@ def test_markup_that_gets_in_all_the_same_does_not_run(browser, url):
     page.close()
 
 
-def test_one_logs_in_and_is_the_annotator(browser, flags, long_model_dir):
-    with serving(long_model_dir, *flags, "--auth", "robin:pass:word") as url, quiet_page(browser) as page:
+def test_one_logs_in_and_is_the_annotator(new_page, flags, long_model_dir):
+    with serving(long_model_dir, *flags, "--auth", "robin:pass:word") as url:
+        page = new_page(url)
         page.goto(f"{url}/review")
         page.get_by_label("username").fill("robin")
         page.get_by_label("password").fill("pass:word")
         page.get_by_role("button", name="Login").click()
         page.wait_for_selector(PAGES["review"])
         expect(page.locator("#review")).to_contain_text("robin")
+        page.close()
