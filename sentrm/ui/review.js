@@ -12,7 +12,7 @@ const PATIENCE = 10000; // milliseconds until an answer counts as lost
 let desk = null; // the newest answer's
 let marks = new Map(); // "side index" -> good or bad
 let waiting = null; // what has no answer yet
-let next = []; // undo, redo, next pressed meanwhile
+let next = []; // what is done once it has: answers come in the order of their questions
 let alone = true; // nothing was drawn yet
 
 const $ = (name) => element.querySelector(`.${name}`);
@@ -92,7 +92,7 @@ function drawAll() {
     const words = ALL.find(([id]) => id === verdict.value)[1].toLowerCase();
     const yes = button(`Mark ${total.toLocaleString("en")} pairs`, "", () => {
       sure.replaceChildren();
-      ask("all", { verdict: verdict.value, reason: reason.value, count: total });
+      later(() => ask("all", { verdict: verdict.value, reason: reason.value, count: total }));
     }, "primary");
     const no = button("Cancel", "", () => {
       sure.replaceChildren();
@@ -107,21 +107,29 @@ function drawAll() {
   return add(box, make("summary", "", "Mark the whole queue at once"), add(make("div", "why"), labelled("Verdict", verdict), labelled("Reason", reason), first), sure);
 }
 
+const later = (action) => (waiting ? next.push(action) : action());
+
 function turn(name, value) {
-  const query = new URLSearchParams(desk?.query || location.search);
-  query.set(name, value);
-  if (name === "audit") query.delete("where"); // another audit may have other columns
-  go(query.toString());
+  later(() => {
+    const query = new URLSearchParams(desk?.query || location.search);
+    query.set(name, value);
+    if (name === "audit") query.delete("where"); // another audit may have other columns
+    go(query.toString());
+  });
 }
 
 function go(query) {
-  history.pushState(history.state, "", `${location.pathname}?${query}`);
-  ask("open");
+  later(() => {
+    history.pushState(history.state, "", `${location.pathname}?${query}`);
+    ask("open");
+  });
 }
 
 function call(name) {
-  kept(localStorage, "sentrm-annotator", name);
-  ask("open");
+  later(() => {
+    kept(localStorage, "sentrm-annotator", name);
+    ask("open");
+  });
 }
 
 const holder = () => `review ${desk.audit} ${desk.annotator.name} ${desk.pair}`;
@@ -139,9 +147,7 @@ function press(id) {
   if (MARKS.some(([mark]) => mark === id)) return markShown(id);
   if (STEPS.some(([step]) => step === id)) {
     if (!desk) return;
-    if (waiting) next.push(id);
-    else if (id !== "next" || desk?.own || !desk?.pair) ask(id);
-    else tellTrouble({ error: "Vote first, or skip." });
+    later(() => (id !== "next" || desk.own || !desk.pair ? ask(id) : tellTrouble({ error: "Vote first, or skip." })));
   } else if (!waiting && desk?.pair) {
     vote(id, desk.seen); // never on a pair that is not here yet
   }
@@ -338,12 +344,12 @@ function drawDesk() {
   say([desk.said, told, known].filter(Boolean).join(" ") || (desk.pair ? "Which response is better?" : ""));
   const asked = new URLSearchParams(location.search).get("id");
   const query = `?${desk.query}${asked && asked === desk.pair ? `&id=${encodeURIComponent(asked)}` : ""}`;
-  if (location.search !== query) history.replaceState(history.state, "", location.pathname + query);
+  if (location.search !== query && !next.length) history.replaceState(history.state, "", location.pathname + query);
   if (!here && !alone && desk.pair) {
     if (element.getBoundingClientRect().top < 0) $("desk-prompt").scrollIntoView({ block: "start" });
   }
   alone = false;
-  if (next.length) press(next.shift());
+  while (next.length && !waiting) next.shift()();
 }
 
 document.addEventListener("keydown", function hear(event) {
@@ -358,7 +364,7 @@ document.addEventListener("keydown", function hear(event) {
 for (const name of ["mouseover", "focusin", "click", "keydown"]) element.addEventListener(name, drawSelected);
 window.addEventListener("popstate", function hear() {
   if (!element.isConnected) return window.removeEventListener("popstate", hear);
-  ask("open");
+  later(() => ask("open"));
 });
 
 element.addEventListener("keydown", (event) => { // keys go to the pair again
@@ -375,6 +381,7 @@ watch("said", () => {
   settled();
   next = [];
   say("");
+  if (desk) drawTop(); // settings as they are, whatever was asked meanwhile
   tellTrouble({ ...props.said, more });
   wake();
 });

@@ -13,7 +13,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Route, expect
 from test_accessibility import violations
 
 from sentrm.audit.filters import Filter, filters_to_query
@@ -240,6 +240,21 @@ def test_a_whole_filter_is_marked_and_taken_back(visit: Callable[..., Page], url
     expect(page.locator(".chips")).to_contain_text("All pairs of the audit")
     page.go_back()
     expect(page.locator(".chip")).to_have_count(1)
+
+
+def test_a_first_answer_that_is_late_does_not_take_the_pair_away(new_page: Callable[..., Page], url: str):
+    page = new_page(url)
+    held: list[Route] = []
+    page.route("**/run/predict**", lambda route: route.continue_() if held else held.append(route))
+    page.goto(f"{url}/review?overlap=8")
+    page.fill("[name=annotator]", "swift")
+    page.keyboard.press("Enter")
+    page.wait_for_timeout(500)  # milliseconds, in which a second question would be answered
+    held[0].continue_()
+    page.wait_for_selector(".desk .card")
+    page.wait_for_timeout(200)
+    expect(page.locator(".do-a")).to_be_enabled()
+    assert page.input_value("[name=annotator]") == "swift"
 
 
 def test_another_names_vote_is_seen_after_ones_own_alone(visit: Callable[..., Page], url: str):
