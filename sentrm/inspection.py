@@ -7,7 +7,7 @@ import random
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
-from threading import Lock, RLock
+from threading import Condition, Lock
 from typing import Any, TypeVar
 
 import numpy as np
@@ -45,9 +45,32 @@ class LengthCheck:
     after: float  # less what the score of responses of these lengths is expected to differ by
 
 
+class Turns:
+    """A lock that goes to whoever has waited longest."""
+
+    def __init__(self) -> None:
+        self._changed = Condition()
+        self._given = self._turn = 0
+
+    def __enter__(self) -> None:
+        with self._changed:
+            mine, self._given = self._given, self._given + 1
+            self._changed.wait_for(lambda: self._turn == mine)
+
+    def __exit__(self, *_: object) -> None:
+        with self._changed:
+            self._turn += 1
+            self._changed.notify_all()
+
+    def give_way(self) -> None:
+        """Called by who holds it: those who wait go first."""
+        self.__exit__()
+        self.__enter__()
+
+
 class Inspector:
     """One model and the answers it gave last, by text. Any number of threads may ask; they wait for each other, but for
-    an answer that is there.
+    an answer that is there, and for no more than one batch of a long answer.
 
     Args:
         scorer: the model.
@@ -55,7 +78,7 @@ class Inspector:
 
     def __init__(self, scorer: Scorer):
         self.scorer = scorer
-        self._lock = RLock()  # of the model
+        self._lock = Turns()  # of the model
         self._answers: OrderedDict[Hashable, tuple[Any]] = OrderedDict()  # the least recently asked for first
         self._looking = Lock()  # of the answers
         self._readers: OrderedDict[Hashable, Reader] = OrderedDict()  # by prompt and side, likewise
@@ -120,7 +143,7 @@ class Inspector:
 
         def score() -> list[ScoredResponse]:
             try:
-                return self.scorer.score(items, names=names, progress=progress)
+                return self.scorer.score(items, names=names, progress=self._between(progress))
             except SentrmError as error:
                 raise SentrmError(f"Nothing was scored. {error}") from error
 
@@ -129,13 +152,15 @@ class Inspector:
     def leave_one_out(self, response: ScoredResponse, progress: Progress | None = None) -> tuple[float, ...]:
         """(N,) logits: R − R(without sentence i). Arguments and errors as `influence.leave_one_out`."""
         return self._kept(
-            ("leave one out", *_key(response)), lambda: influence.leave_one_out(self.scorer, response, progress)
+            ("leave one out", *_key(response)),
+            lambda: influence.leave_one_out(self.scorer, response, self._between(progress)),
         )
 
     def smallest_flip(self, pair: ScoredPair, progress: Progress | None = None) -> Flip | None:
         """The fewest deletions that turn the preference. Arguments, result and errors as `influence.smallest_flip`."""
         return self._kept(
-            ("flip", *_key(pair.a), *_key(pair.b)), lambda: influence.smallest_flip(self.scorer, pair, progress)
+            ("flip", *_key(pair.a), *_key(pair.b)),
+            lambda: influence.smallest_flip(self.scorer, pair, self._between(progress)),
         )
 
     def prompt_check(self, pair: ScoredPair) -> PromptCheck | None:
@@ -152,7 +177,11 @@ class Inspector:
             prompts = [_rewritten(pair.prompt, change) for change in (lambda text: "", _shuffled)]
             sides = [shortened(response)[1:] for response in (pair.a, pair.b)]
             try:
-                scored = self.scorer.score([(prompt, *side) for prompt in prompts for side in sides])
+                scored = [
+                    self.scorer.score([(prompt, *side)], progress=self._between())[0]
+                    for prompt in prompts
+                    for side in sides
+                ]
             except EncodingError:
                 return None
             if any(one.dropped_sentences for one in scored):
@@ -187,6 +216,16 @@ class Inspector:
                 raise SentrmError(f"Nothing was scored. {error}") from error
 
         return self._kept(("response", repr(prompt), text, cuts), score)
+
+    def _between(self, progress: Progress | None = None) -> Progress:
+        """What is called between the batches of a long answer."""
+
+        def told(done: int, of: int) -> None:
+            if progress:
+                progress(done, of)
+            self._lock.give_way()
+
+        return told
 
     def _kept(self, key: Hashable, compute: Callable[[], T]) -> T:
         if not (answer := self._known(key)):

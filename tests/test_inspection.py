@@ -288,6 +288,30 @@ def test_an_answer_that_is_there_waits_for_no_other(inspector):
     assert found
 
 
+def test_a_step_waits_for_one_batch_of_a_long_answer(scorer):
+    inspector = Inspector(replace(scorer, batch_tokens=1))  # a sequence is a batch
+    pair, _ = inspector.pair(PROMPT, " ".join(f"Boil it {i} times." for i in range(12)), B)
+    said: list[str] = []
+
+    def step() -> None:
+        inspector.pair(PROMPT, A, B)
+        said.append("step")
+
+    asking = threading.Thread(target=step, daemon=True)
+
+    def told(done: int, of: int) -> None:
+        said.append("batch")
+        if done == 1:
+            asking.start()
+            while inspector._lock._given - inspector._lock._turn < 2:  # until it waits
+                assert asking.is_alive()
+
+    inspector.leave_one_out(pair.a, told)
+    asking.join(20)
+    assert said.count("batch") == 12
+    assert "step" in said[:-3]
+
+
 def test_threads_that_ask_at_once_get_their_own_answers(inspector, scorer):
     texts = [f"Boil {i} eggs. Then peel them." for i in range(12)]
     found: dict[str, ScoredPair] = {}

@@ -318,7 +318,7 @@ def inspect_page(
     ]
     stop.click(stopping.press, cancels=jobs, **quick)
     app.unload(stopping.press)
-    heatmap.edit(edit, [desk, *fields], edited, **quiet)
+    heatmap.edit(edit, [desk, *fields], edited, **quick, trigger_mode="multiple")
     heatmap.settled(draw, [desk, tabs.opened], drawn, **later)
     heatmap.idle(check, desk, heatmap, **later)
     for name, tab in tabs.tabs.items():
