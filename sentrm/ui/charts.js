@@ -1,8 +1,10 @@
 // Ties the charts to the text. A sentence is named by the event "sentence" on document, detail {side, index, from}:
 // side 0 is A, 1 is B, index counts from 0; index null releases. Charts send it on a click or an arrow key and show
-// what others send. gr.Plot makes a new graph node for every value, so new ones are looked for.
+// what others send. gr.Plot makes a new graph node for every value, so new ones are looked for; of those that it took
+// away the window still knows, until plotly is told.
 (() => {
   const OTHERS = -1; // the point of the sentences that share a bar
+  const REST = 1000; // milliseconds after which nothing draws on a graph that is gone
   const PAUSE = 60; // milliseconds of rest before charts are marked: who moves through the text waits for none
   let chosen = null;
   let marking = 0;
@@ -64,5 +66,10 @@
     clearTimeout(marking);
     marking = setTimeout(() => graphs().forEach(mark), PAUSE);
   });
-  new MutationObserver(() => graphs().forEach(tie)).observe(document, { subtree: true, childList: true });
+  new MutationObserver((changes) => {
+    graphs().forEach(tie);
+    const gone = changes.flatMap(({ removedNodes }) => [...removedNodes]).filter((node) => !node.isConnected && node.querySelectorAll);
+    const drawn = gone.flatMap((node) => [node, ...node.querySelectorAll(".js-plotly-plot")]).filter((node) => node._fullLayout);
+    if (drawn.length) setTimeout(() => drawn.forEach((graph) => window.Plotly.purge(graph)), REST);
+  }).observe(document, { subtree: true, childList: true });
 })();

@@ -6,6 +6,8 @@ Decisions:
 - A step is taken from a desk and fields that say the same; else it is refused, and nothing on the page changes.
 - An action waits for the heatmap alone: charts, checks and the smallest flip have a queue of their own, follow when the
   reader pauses, and end once they are of what was.
+- Scoring runs in one queue. A step on the heatmap is too short for one, which would cost it a third of its time: it
+  waits for the model's turn alone.
 - The heatmap's component takes the actions; this page gives them to `play` and draws the answer.
 """
 

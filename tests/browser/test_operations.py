@@ -262,6 +262,30 @@ def test_listeners_of_what_is_gone_are_gone(page: Page):
     assert page.evaluate("window.listening") <= 3  # the tables
 
 
+def test_charts_that_are_drawn_anew_leave_nothing_behind(page: Page):
+    session = page.context.new_cdp_session(page)
+    session.send("Performance.enable")
+    bars = page.locator("#plot-margin .bars .point")
+
+    def nodes() -> float:
+        page.wait_for_timeout(1200)  # milliseconds; a graph that is gone may still be drawn on for a moment
+        session.send("HeapProfiler.collectGarbage")
+        return {one["name"]: one["value"] for one in session.send("Performance.getMetrics")["metrics"]}["Nodes"]
+
+    def there_and_back() -> None:
+        sentence(page, 0).click()
+        page.keyboard.press("d")
+        expect(bars).to_have_count(10)
+        page.keyboard.press("Control+z")
+        expect(bars).to_have_count(9)
+
+    there_and_back()  # what the first ones make stays
+    before = nodes()
+    for _ in range(4):
+        there_and_back()
+    assert nodes() < before + 500  # a drawing has more
+
+
 def test_links_open_the_same_view(open_page: Callable[..., Page]):
     page = open_page(path=f"?pair={encode_pair(PROMPT, 'One. Two.', 'Three.')}")
     shows(page, ["One.", "Two."])
