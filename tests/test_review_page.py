@@ -392,6 +392,16 @@ def test_the_files_hold_what_was_decided(bench, desk, tmp_path):
         broken.write_text('{"uuid": 1}\n')
         with pytest.raises(ReviewError):
             carry_in(fresh, broken)
+    votes = [event for event in read_events(events) if event["kind"] == "vote"]
+    forged = tmp_path / "forged.jsonl"
+    forged.write_text(
+        "".join(json.dumps(event) + "\n" for event in votes) + json.dumps(votes[0] | {"annotator": "eve"})
+    )
+    with ReviewLog.open(tmp_path / "guarded") as guarded:
+        with pytest.raises(ReviewError, match="events of 'eve'"):
+            carry_in(guarded, forged, votes[0]["annotator"])
+        assert guarded.current() == []
+        assert carry_in(guarded, events, votes[0]["annotator"]) == "7 events imported."
     for _ in range(10):
         last, _ = files.make("events", log, folder, "eggs")
     assert last.exists()

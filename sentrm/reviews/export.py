@@ -40,6 +40,7 @@ Format = Literal["jsonl", "csv", "parquet", "datasets"]
 Ties = Literal["mark", "keep", "drop"]
 UNRESOLVED = "unresolved"  # the decision where the votes are even
 BATCH = 1024  # rows
+LONGEST_LINE = 2**24  # bytes of an event
 
 
 @dataclass(frozen=True)
@@ -287,11 +288,15 @@ def read_events(path: str | Path) -> Iterator[dict[str, Any]]:
     """The events of such a file, for `ReviewLog.import_events`.
 
     Raises:
-        ReviewError: the file cannot be read, or a line is no JSON.
+        ReviewError: the file cannot be read, or a line is no JSON, or too long for an event.
     """
     try:
         with Path(path).open("rb") as file:
-            for number, line in enumerate(file, start=1):
+            for number, line in enumerate(iter(lambda: file.readline(LONGEST_LINE), b""), start=1):
+                if len(line) == LONGEST_LINE:
+                    raise ReviewError(
+                        f"line {number} of {path} is longer than any event. Expected an exported event log."
+                    )
                 try:
                     event = json.loads(line) if line.strip() else None
                 except (ValueError, RecursionError) as error:

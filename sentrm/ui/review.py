@@ -117,7 +117,7 @@ def review_page(app: gr.Blocks, workbench: Workbench, inspect: bool = True) -> N
     def take(file: str, request: gr.Request) -> str:
         try:
             workbench.voter(request, next(iter(workbench.annotators), "import"))
-            return carry_in(workbench.log(), file)
+            return carry_in(workbench.log(), file, workbench.annotator(request))
         except SentrmError as error:
             return visible(str(error))
 

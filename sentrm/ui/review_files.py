@@ -160,9 +160,26 @@ def exported_words(done: Exported) -> str:
     return ", ".join(parts) + "." + reason
 
 
-def carry_in(log: ReviewLog, path: str | Path) -> str:
-    """Import an event log; what to say. Raises ReviewError; then nothing was imported."""
-    added = log.import_events(read_events(path))
+def carry_in(log: ReviewLog, path: str | Path, annotator: str | None = None) -> str:
+    """Import an event log; what to say.
+
+    Args:
+        annotator: whose events alone are taken; None: everybody's.
+
+    Raises:
+        ReviewError: for a file that is none, or with others' events; then nothing was imported.
+    """
+
+    def own(event: Any) -> Any:
+        said = event.get("annotator") if isinstance(event, dict) else None
+        if annotator is not None and said != annotator:
+            raise ReviewError(
+                f"the file holds events of {said!r:.60}; who is logged in imports what is their own. Have who runs the "
+                "app import it, with sentrm.reviews.log.ReviewLog.import_events."
+            )
+        return event
+
+    added = log.import_events(map(own, read_events(path)))
     return f"{counted(added, 'event')} imported." if added else "The log holds all of its events already."
 
 
