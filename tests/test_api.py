@@ -140,11 +140,11 @@ def test_mcp_tools(model_dir):
     import asyncio
 
     from mcp import ClientSession
-    from mcp.client.streamable_http import streamablehttp_client
+    from mcp.client.streamable_http import streamable_http_client
 
     async def tools(url: str) -> dict[str, str]:
         where = f"{url}/gradio_api/mcp/"
-        async with streamablehttp_client(where) as (read, write, _), ClientSession(read, write) as session:
+        async with streamable_http_client(where) as (read, write, _), ClientSession(read, write) as session:
             await session.initialize()
             return {tool.name: tool.description for tool in (await session.list_tools()).tools}
 
