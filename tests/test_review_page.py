@@ -392,16 +392,14 @@ def test_the_files_hold_what_was_decided(bench, desk, tmp_path):
         broken.write_text('{"uuid": 1}\n')
         with pytest.raises(ReviewError):
             carry_in(fresh, broken)
-    votes = [event for event in read_events(events) if event["kind"] == "vote"]
-    forged = tmp_path / "forged.jsonl"
-    forged.write_text(
-        "".join(json.dumps(event) + "\n" for event in votes) + json.dumps(votes[0] | {"annotator": "eve"})
-    )
+    mine = [event for event in read_events(events) if event["annotator"] == "ann"]
+    own = tmp_path / "own.jsonl"
+    own.write_text("".join(json.dumps(event) + "\n" for event in mine))
     with ReviewLog.open(tmp_path / "guarded") as guarded:
-        with pytest.raises(ReviewError, match="events of 'eve'"):
-            carry_in(guarded, forged, votes[0]["annotator"])
+        with pytest.raises(ReviewError, match="events of 'bob'"):
+            carry_in(guarded, events, "ann")
         assert guarded.current() == []
-        assert carry_in(guarded, events, votes[0]["annotator"]) == "7 events imported."
+        assert carry_in(guarded, own, "ann") == f"{len(mine)} events imported."
     for _ in range(10):
         last, _ = files.make("events", log, folder, "eggs")
     assert last.exists()
