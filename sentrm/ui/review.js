@@ -343,7 +343,8 @@ function drawDesk() {
   const told = found ? `The label: ${labelWords()}. The model: ${props.value.verdict.words}.` : "";
   say([desk.said, told, known].filter(Boolean).join(" ") || (desk.pair ? "Which response is better?" : ""));
   const asked = new URLSearchParams(location.search).get("id");
-  const query = `?${desk.query}${asked && asked === desk.pair ? `&id=${encodeURIComponent(asked)}` : ""}`;
+  const open = asked && (asked === desk.pair || !desk.annotator.name); // who comes by a link may have to say their name first
+  const query = `?${desk.query}${open ? `&id=${encodeURIComponent(asked)}` : ""}`;
   if (location.search !== query && !next.length) history.replaceState(history.state, "", location.pathname + query);
   if (!here && !alone && desk.pair) {
     if (element.getBoundingClientRect().top < 0) $("desk-prompt").scrollIntoView({ block: "start" });

@@ -257,6 +257,16 @@ def test_a_first_answer_that_is_late_does_not_take_the_pair_away(new_page: Calla
     assert page.input_value("[name=annotator]") == "swift"
 
 
+def test_a_link_to_a_pair_outlasts_the_question_for_a_name(audit: Path, new_page: Callable[..., Page], url: str):
+    last = AuditFolder.open(audit).ids(sort="suspicion", descending=True)[-1]
+    page = new_page(url)
+    page.goto(f"{url}/review?id={quote(last)}")
+    expect(page.locator(".desk")).to_contain_text("Who is reviewing?")
+    page.fill("[name=annotator]", "guest")
+    page.keyboard.press("Enter")
+    expect(page.locator(".desk")).to_have_attribute("data-pair", last)
+
+
 def test_another_names_vote_is_seen_after_ones_own_alone(visit: Callable[..., Page], url: str):
     one = visit(url, "early", "?overlap=9&order=filter")
     one.fill("[name=comment]", "early bird")
