@@ -34,7 +34,8 @@ from sentrm.audit.filters import Filter
 from sentrm.audit.folder import VERSION, AuditFolder
 from sentrm.audit.pairs import write_pairs
 from sentrm.audit.run import Progress, score_dataset
-from sentrm.audit.shards import SCHEMA, SENTENCE_COLUMNS, SIDES, shard_path
+from sentrm.audit.shards import SCHEMA, SENTENCE_COLUMNS, shard_path
+from sentrm.preferences import SIDES
 from sentrm.results import ModelInfo, SegmenterInfo
 from sentrm.scoring import Scorer
 

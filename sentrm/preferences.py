@@ -44,7 +44,8 @@ from .readers import BadRow, records
 from .results import Prompt
 from .schemas import read_texts
 
-TEXT_FIELDS = ("prompt", "chosen", "rejected", "id", "margin", "source", "subset", "context")
+SIDES = ("chosen", "rejected")
+TEXT_FIELDS = ("prompt", *SIDES, "id", "margin", "source", "subset", "context")
 LABELS = ("probability", "tie", "label", "responses", "ranks", "scores")
 FIELDS = (*TEXT_FIELDS, *LABELS, "tools", "chat_template_kwargs", *TOKENS)
 ARENA = ("response_a", "response_b", "winner")  # under these names alone
@@ -208,7 +209,7 @@ def _pairs(record: Any, row: int, names: Mapping[str, str], *, has_prompt: bool)
         fields |= read_winner(fields["response_a"], fields["response_b"], fields["winner"])
     if fields["responses"] is not None and fields["chosen"] is None:
         return _ranked_pairs(fields, row, common)
-    for name in ("chosen", "rejected"):
+    for name in SIDES:
         if fields[name] is None:
             raise BadRow(f"has no {names[name]!r} (columns: {', '.join(record)})")
     prompt, chosen, rejected = read_texts(fields["prompt"], fields["chosen"], fields["rejected"], has_prompt)

@@ -19,12 +19,11 @@ from .encoding import Encoded, Encoder
 from .errors import EncodingError, ModelLoadError, ScoringError
 from .loading import DTYPES, load_model, read_device, read_revision, read_scorable
 from .modeling import SentenceRewardModel, SentenceRewardOutput
-from .preferences import PreferencePair
+from .preferences import SIDES, PreferencePair
 from .results import ModelInfo, Prompt, ScoredPair, ScoredResponse, SegmenterInfo, Span, is_prompt
 from .segmentation import Segmenter, SegmenterSpec, load_segmenter
 
 PROMPT_FORMS = "text or chat messages, each with a role and content as text"  # what errors say
-SIDES = ("chosen", "rejected")
 BY_HAND = SegmenterInfo("by hand", "", own=False)  # of sentences that the caller cut
 Columns = tuple[list[float], ...]  # values, rewards, weights, contributions, (N + 1,) each, and the score, (1,)
 Item = tuple[Prompt, str] | tuple[Prompt, str, Sequence[Span]]  # cut by the segmenter, or by hand

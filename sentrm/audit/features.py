@@ -15,8 +15,8 @@ from functools import cache
 import numpy as np
 import pyarrow
 
+from ..preferences import SIDES
 from .measures import POSITIONS
-from .shards import SIDES
 
 STYLES = {  # name: what a response with it matches
     "list": re.compile(r"^\s*(?:[-*•]|\d{1,3}[.)])\s+\S", re.MULTILINE),

@@ -31,11 +31,10 @@ import pyarrow
 import pyarrow.parquet
 
 from ..errors import AuditError
-from ..preferences import PreferencePair, RowProblem, split_key
+from ..preferences import SIDES, PreferencePair, RowProblem, split_key
 from ..results import ModelInfo, Prompt, ScoredPair, ScoredResponse, SegmenterInfo, Span
 from ..words import SURROGATES
 
-SIDES = ("chosen", "rejected")
 SENTENCE_COLUMNS = ("values", "rewards", "weights", "contributions")
 _OF_SIDE = {
     **dict.fromkeys(("starts", "ends", "tokens"), pyarrow.list_(pyarrow.int32())),

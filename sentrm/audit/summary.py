@@ -107,9 +107,19 @@ def _batches(folder: AuditFolder) -> Iterator[pyarrow.RecordBatch]:
             yield from file.iter_batches(columns=list(COLUMNS))
 
 
+def _labels(table: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """(P,) whether the label is no tie, and (P,) which sign of chosen - rejected agrees with it."""
+    return table["label_probability"] != 0.5, np.where(table["label_probability"] < 0.5, -1.0, 1.0)
+
+
+def _digests(table: Mapping[str, np.ndarray]) -> list[str]:
+    """What names the texts of each pair, without the number of one that stands in the data again."""
+    return [id.partition("-")[0] for id in table["pair_id"]]
+
+
 def _measured(table: Mapping[str, np.ndarray], features: Features) -> dict[str, Any]:
-    decided = table["label_probability"] != 0.5
-    sign = np.where(table["label_probability"] < 0.5, -1.0, 1.0)[decided]  # of chosen - rejected
+    decided, signs = _labels(table)
+    sign = signs[decided]
     margins = table["margin"][decided] * sign
     group = np.unique(table["prompt_id"][decided].astype(str), return_inverse=True)[1]
 
@@ -147,7 +157,7 @@ def _measured(table: Mapping[str, np.ndarray], features: Features) -> dict[str, 
 
 def _duplicates(table: Mapping[str, np.ndarray], features: Features) -> dict[str, np.ndarray]:
     ids = table["pair_id"]
-    first = exact([id.partition("-")[0] for id in ids])
+    first = exact(_digests(table))
     own = np.arange(len(ids))
     alike = near(features.texts) if features.texts else own
     prefers_first = features.first == (table["label_probability"] > 0.5)  # whether the text that sorts first is better
@@ -174,8 +184,7 @@ def _suspects(
     folds: np.ndarray | None,
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """What the summary says of suspects, and the columns. Margins in `asked` are (P,) each, NaN where not known."""
-    decided = table["label_probability"] != 0.5
-    sign = np.where(table["label_probability"] < 0.5, -1.0, 1.0)
+    decided, sign = _labels(table)
     by = "votes" if len(asked) > 1 else "margin" if folds is None else "out_of_fold"
     margins = (table["margin"] if folds is None else np.where(np.isnan(folds), table["margin"], folds)) * sign
     temperature = measures.fitted_temperature(margins[decided])
@@ -225,7 +234,7 @@ def _out_of_fold(table: Mapping[str, np.ndarray], features: Features, file: Path
             f"cannot read {file}: {error!r:.200}. Expected lines of pair_id, first and margin, as "
             "python -m training.out_of_fold writes them."
         ) from error
-    keys = zip((id.partition("-")[0] for id in table["pair_id"]), features.first.tolist(), strict=True)
+    keys = zip(_digests(table), features.first.tolist(), strict=True)
     found = np.array([margins.get(key, np.nan) for key in keys], dtype=float)
     if np.isnan(found).all():
         raise AuditError(f"{file} knows none of the {len(found)} pairs; expected margins of the same data.")

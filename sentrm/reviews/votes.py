@@ -15,10 +15,10 @@ from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 from ..errors import ReviewError
+from ..preferences import SIDES
 
 VERDICTS = ("agree", "flip", "tie", "both_bad", "skip", "flag")
 RATINGS = VERDICTS[:4]  # those that say something about the label
-SIDES = ("chosen", "rejected")
 MARKS = ("good", "bad")
 LONGEST_NAME = 200  # characters of an annotator's name, a reason or a pair id
 LONGEST_COMMENT = 20_000

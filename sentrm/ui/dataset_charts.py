@@ -14,6 +14,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from ..preferences import SIDES
 from ..words import percent, plain
 from .charts import label, layout
 from .dataset_tables import (
@@ -225,7 +226,7 @@ def position_figure(summary: Summary, what: str) -> go.Figure:
 
     words = {"reward": "mean reward (logits)", "weight": "weight, × an even share"}[what]
     traces = []
-    for k, side in enumerate(("chosen", "rejected")):
+    for k, side in enumerate(SIDES):
         parts = summary["positions"][what][side]
         traces.append(
             go.Scatter(

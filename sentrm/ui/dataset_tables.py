@@ -12,6 +12,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ..preferences import SIDES
 from ..words import MINUS, percent, plain, signed, visible
 
 Summary = Mapping[str, Any]
@@ -114,7 +115,7 @@ def length_table(summary: Summary) -> dict[str, Any]:
 
 def position_table(summary: Summary) -> dict[str, Any]:
     rows = []
-    for side in ("chosen", "rejected"):
+    for side in SIDES:
         found = zip(*(summary["positions"][what][side] for what in ("reward", "weight")), strict=True)
         rows += [
             [
