@@ -412,7 +412,8 @@ def test_the_tables_count_votes_and_agreement(bench):
     for k, pair_id in enumerate(folder.ids()):
         log.vote(pair_id, "ann", "agree")
         log.vote(pair_id, "bob", "agree" if k < 9 else "flip")
-    assert votes_value(log)["rows"] == [
+    log.vote("of another audit", "eve", "flip")
+    assert votes_value(log, folder)["rows"] == [
         ["ann", "12", "0", "0", "0", "0", "0", "12"],
         ["bob", "9", "3", "0", "0", "0", "0", "12"],
     ]

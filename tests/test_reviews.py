@@ -164,8 +164,11 @@ def test_counts_follow_votes_and_undo(log):
     vote = log.vote("p1", "bob", "tie")
     counts = log.counts()
     assert (counts.verdicts["flip"], counts.verdicts["tie"], counts.pairs, counts.last) == (2, 1, 2, vote.time)
+    assert log.counts(["p2", "p3"]).annotators == {"ann": {"flip": 1}}
+    assert log.verdicts(["p1"]) == [("p1", "ann", "flip"), ("p1", "bob", "tie")]
     log.undo("ann")
     assert log.counts().annotators == {"bob": {"tie": 1}}
+    assert log.counts([]).pairs == 0
 
 
 @pytest.mark.parametrize(
@@ -206,9 +209,7 @@ VOTE |= {"verdict": "agree", "reason": "", "comment": "", "marks": [], "blind": 
         ({"time": "<b>"}, "event 2"),
         ({"kind": "undo", "target": "u9"}, "target"),
         ({"kind": "undo", "target": "u1", "annotator": "bob"}, "target"),
-        ({"kind": "queue"}, "lacks 'queue'"),
-        ({"kind": "queue", "queue": {"name": "q", "owner": "eve"}}, "owner"),
-        ({"kind": "queue", "queue": {"name": "q", "overlap": -1}}, "overlap"),
+        ({"kind": "undo"}, "lacks 'target'"),
         ({"uuid": None}, "uuid"),
     ],
 )

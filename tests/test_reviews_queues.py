@@ -35,7 +35,7 @@ def waiting(votes: dict[tuple[str, str], str], overlap: int, annotator: str) -> 
     st.integers(1, 3),
 )
 def test_next_and_progress_are_those_of_the_rule(tmp_path_factory, votes, overlap):
-    queue = Queue("q", overlap=overlap)
+    queue = Queue(overlap=overlap)
     with ReviewLog.open(tmp_path_factory.mktemp("log") / "log") as log:
         for (pair, name), verdict in votes.items():
             log.vote(pair, name, verdict)
@@ -49,7 +49,7 @@ def test_next_and_progress_are_those_of_the_rule(tmp_path_factory, votes, overla
 
 
 def test_annotators_work_a_queue_to_its_end(tmp_path):
-    queue = Queue("q", overlap=2)
+    queue = Queue(overlap=2)
     seen: dict[str, list[str]] = {"ann": [], "bob": [], "eve": []}
     with ReviewLog.open(tmp_path / "log") as log:
         turns = list(seen) * 20
@@ -66,7 +66,7 @@ def test_annotators_work_a_queue_to_its_end(tmp_path):
 
 
 def test_others_votes_are_seen_after_ones_own(tmp_path):
-    blind, open_ = Queue("q"), Queue("q", blind=False)
+    blind, open_ = Queue(), Queue(blind=False)
     with ReviewLog.open(tmp_path / "log") as log:
         log.vote("p0", "ann", "flip")
         assert visible_votes(log, blind, "p0", "bob") == []
@@ -78,43 +78,29 @@ def test_others_votes_are_seen_after_ones_own(tmp_path):
 
 
 def test_sides_are_a_fair_coin_that_stays():
-    queue = Queue("q", seed=7)
+    queue = Queue(seed=7)
     first = [sides_swapped(queue, f"p{i}", "ann") for i in range(2000)]
     assert first == [sides_swapped(queue, f"p{i}", "ann") for i in range(2000)]
     assert abs(sum(first) - 1000) < 4 * (2000 / 4) ** 0.5
     other = [sides_swapped(queue, f"p{i}", "bob") for i in range(2000)]
-    again = [sides_swapped(Queue("q", seed=8), f"p{i}", "ann") for i in range(2000)]
+    again = [sides_swapped(Queue(seed=8), f"p{i}", "ann") for i in range(2000)]
     for coins in (other, again):  # independent of the first
         assert abs(sum(a == b for a, b in zip(first, coins, strict=True)) - 1000) < 4 * (2000 / 4) ** 0.5
-    assert not any(sides_swapped(Queue("q", blind=False), f"p{i}", "ann") for i in range(50))
+    assert not any(sides_swapped(Queue(blind=False), f"p{i}", "ann") for i in range(50))
 
 
 def test_a_random_order_depends_on_the_seed_alone():
-    queue = Queue("q", order="random", seed=1)
+    queue = Queue(order="random", seed=1)
     assert ordered(queue, PAIRS) == ordered(queue, PAIRS[::-1])
     assert sorted(ordered(queue, PAIRS)) == PAIRS
-    assert ordered(queue, PAIRS) != ordered(Queue("q", order="random", seed=2), PAIRS)
-    assert ordered(Queue("q", order="filter"), PAIRS[::-1]) == PAIRS[::-1]
+    assert ordered(queue, PAIRS) != ordered(Queue(order="random", seed=2), PAIRS)
+    assert ordered(Queue(order="filter"), PAIRS[::-1]) == PAIRS[::-1]
 
 
-def test_queues_stay_in_the_log_and_travel_with_it(tmp_path):
-    with ReviewLog.open(tmp_path / "a") as log, ReviewLog.open(tmp_path / "b") as other:
-        log.save_queue(Queue("first", overlap=1), "ann")
-        log.save_queue(Queue("second", order="filter", filters="margin=lt:0"), "ann")
-        last = Queue("first", overlap=3, blind=False, seed=5)
-        log.save_queue(last, "ann")
-        assert not log.can_undo("ann")  # it is no vote
-        other.import_events(log.events())
-    with ReviewLog.open(tmp_path / "b") as again:
-        assert again.queues() == {"first": last, "second": Queue("second", order="filter", filters="margin=lt:0")}
-
-
-@pytest.mark.parametrize(
-    "wrong", [{"name": ""}, {"order": "newest"}, {"overlap": 0}, {"overlap": True}, {"blind": 1}, {"seed": "x"}]
-)
+@pytest.mark.parametrize("wrong", [{"order": "newest"}, {"overlap": 0}, {"overlap": True}, {"blind": 1}, {"seed": "x"}])
 def test_settings_that_contradict_are_refused(wrong):
     with pytest.raises(ReviewError, match=r"got .*Expected"):
-        Queue(**{"name": "q"} | wrong)
+        Queue(**wrong)
 
 
 def test_a_place_far_down_a_long_queue_is_found(tmp_path):
@@ -122,9 +108,9 @@ def test_a_place_far_down_a_long_queue_is_found(tmp_path):
     with ReviewLog.open(tmp_path / "log") as log:
         log.vote_all(pairs[:100_000], "ann", "agree")
         begun = time.perf_counter()
-        assert next_pair(log, Queue("q"), pairs, "ann") == pairs[100_000]
-        assert next_pair(log, Queue("q"), pairs, "bob") == pairs[100_000]
-        assert next_pair(log, Queue("q", overlap=2), pairs, "bob") == pairs[0]
-        assert progress(log, Queue("q"), pairs, "bob").left == 100_000
+        assert next_pair(log, Queue(), pairs, "ann") == pairs[100_000]
+        assert next_pair(log, Queue(), pairs, "bob") == pairs[100_000]
+        assert next_pair(log, Queue(overlap=2), pairs, "bob") == pairs[0]
+        assert progress(log, Queue(), pairs, "bob").left == 100_000
         print(time.perf_counter() - begun)
         assert time.perf_counter() - begun < 20

@@ -29,7 +29,7 @@ CREATE TABLE events (
     uuid TEXT NOT NULL UNIQUE,
     time TEXT NOT NULL,
     annotator TEXT NOT NULL,
-    kind TEXT NOT NULL CHECK (kind IN ('vote', 'undo', 'redo', 'queue')),
+    kind TEXT NOT NULL CHECK (kind IN ('vote', 'undo', 'redo')),
     verdict TEXT CHECK (verdict IN {VERDICTS}),
     target INTEGER REFERENCES events,
     body TEXT NOT NULL CHECK (json_valid(body)),

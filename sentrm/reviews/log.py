@@ -1,8 +1,8 @@
 """Annotators' verdicts: an append-only event log in one SQLite file.
 
 Decisions:
-- An event is one action of one person: a vote (on one pair, or on all that a filter found), its undo or redo, or the
-  settings of a queue. Events are only ever added; the tables' own triggers forbid the rest.
+- An event is one action of one person: a vote (on one pair, or on all that a filter found), or its undo or redo.
+  Events are only ever added; the tables' own triggers forbid the rest.
 - What counts now is a view over the events: a vote is live unless the last undo or redo that names it is an undo, and a
   pair has the newest live vote of each annotator. Taking back a million votes is one row.
 - Undo takes back the annotator's newest live vote. Redo gives back what was undone last, until the next vote.
@@ -19,7 +19,6 @@ import sqlite3
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from types import MappingProxyType
@@ -28,7 +27,7 @@ from uuid import uuid4
 
 from ..errors import ReviewError, StaleVote
 from .database import open_database, told
-from .votes import VERDICTS, Action, Counts, Queue, Vote, check_name, check_vote
+from .votes import VERDICTS, Action, Counts, Vote, check_name, check_vote
 
 PAGE = 1000  # events that are read at once
 _VOTE_BODY = ("reason", "comment", "marks", "blind")
@@ -41,7 +40,6 @@ class ReviewLog:
         self.path = path
         self._db = db
         self._lock = threading.RLock()
-        self._counts: tuple[int, Counts] | None = None  # the log's newest event when they were counted
 
     @classmethod
     def open(cls, path: str | Path, timeout_s: float = 5) -> ReviewLog:
@@ -147,9 +145,16 @@ class ReviewLog:
         rows = self._rows(f"SELECT {columns} FROM current {where} ORDER BY pair_id, annotator", given)
         return [_as_vote(row) for row in rows]
 
-    def verdicts(self) -> list[tuple[str, str, str]]:
-        """(pair id, annotator, verdict) of every current vote, in the order of pairs and names."""
-        return self._rows("SELECT pair_id, annotator, verdict FROM current ORDER BY pair_id, annotator")
+    def verdicts(self, pair_ids: Sequence[str] | None = None) -> list[tuple[str, str, str]]:
+        """(pair id, annotator, verdict) of the current votes, in the order of pairs and names.
+
+        Args:
+            pair_ids: of which pairs; None is all, be they of one audit or of several.
+        """
+        asked, values = _asked(pair_ids)
+        return self._rows(
+            f"SELECT pair_id, annotator, verdict FROM current {asked} ORDER BY pair_id, annotator", values
+        )
 
     def has_voted(self, pair_id: str, annotator: str) -> bool:
         """Whether the annotator has ever given the pair a verdict but a skip, one since undone too."""
@@ -161,7 +166,7 @@ class ReviewLog:
         """Whether the annotator has voted on a pair, and how many others have, skips not counted.
 
         Args:
-            pair_ids: of which pairs; None is all. Those without a vote are left out.
+            pair_ids: of which pairs, as in `verdicts`. Those without a vote are left out.
         """
         asked = "" if pair_ids is None else "json_each(:asked) AS asked CROSS JOIN"
         these = "" if pair_ids is None else "WHERE votes.pair_id = asked.value"
@@ -174,34 +179,19 @@ class ReviewLog:
         )
         return {pair_id: (bool(own), others) for pair_id, own, others in rows}
 
-    def counts(self) -> Counts:
-        """The current votes by verdict and annotator; counted again only when the log has grown."""
-        with self._lock:
-            ((newest,),) = self._rows("SELECT coalesce(max(number), 0) FROM events")
-            if self._counts is None or self._counts[0] != newest:
-                sums = "SELECT annotator, verdict, count(*), min(time), max(time) FROM current GROUP BY 1, 2"
-                rows = self._rows(sums)
-                annotators: dict[str, dict[str, int]] = {}
-                verdicts = dict.fromkeys(VERDICTS, 0)
-                for annotator, verdict, votes, _, _ in rows:
-                    annotators.setdefault(annotator, {})[verdict] = votes
-                    verdicts[verdict] += votes
-                pairs = self._rows("SELECT count(DISTINCT pair_id) FROM current")[0][0]
-                first, last = min((row[3] for row in rows), default=""), max((row[4] for row in rows), default="")
-                self._counts = newest, Counts(verdicts, annotators, pairs, first, last)
-            return self._counts[1]
-
-    def save_queue(self, queue: Queue, annotator: str) -> None:
-        """Keep the settings of a queue; they replace those of the same name."""
-        check_name("annotator", annotator)
-        with self._written() as db:
-            _add(db, uuid4().hex, _now(), annotator, "queue", body=asdict(queue))
-
-    def queues(self) -> dict[str, Queue]:
-        """The queues that were saved, by name."""
-        rows = self._rows("SELECT body FROM events WHERE kind = 'queue' ORDER BY number")
-        queues = [Queue(**json.loads(body)) for (body,) in rows]
-        return {queue.name: queue for queue in queues}
+    def counts(self, pair_ids: Sequence[str] | None = None) -> Counts:
+        """The current votes by verdict and annotator; `pair_ids` as in `verdicts`."""
+        asked, values = _asked(pair_ids)
+        sums = "SELECT annotator, verdict, count(*), min(time), max(time) FROM current"
+        rows = self._rows(f"{sums} {asked} GROUP BY 1, 2", values)
+        annotators: dict[str, dict[str, int]] = {}
+        verdicts = dict.fromkeys(VERDICTS, 0)
+        for annotator, verdict, votes, _, _ in rows:
+            annotators.setdefault(annotator, {})[verdict] = votes
+            verdicts[verdict] += votes
+        ((pairs,),) = self._rows(f"SELECT count(DISTINCT pair_id) FROM current {asked}", values)
+        first, last = min((row[3] for row in rows), default=""), max((row[4] for row in rows), default="")
+        return Counts(verdicts, annotators, pairs, first, last)
 
     def events(self) -> Iterator[dict[str, Any]]:
         """The whole log in its order, an event as JSON takes it; what is added meanwhile comes at the end."""
@@ -299,8 +289,6 @@ def _import(db: sqlite3.Connection, event: Mapping[str, Any]) -> int:
             check_name("pair id", pair_id)
         body = check_vote(annotator, event["verdict"], *(event[name] for name in _VOTE_BODY))
         _add(db, uuid, time, annotator, kind, verdict=event["verdict"], body=body, pair_ids=pairs)
-    elif kind == "queue":
-        _add(db, uuid, time, annotator, kind, body=asdict(Queue(**event["queue"])))
     elif kind in ("undo", "redo"):
         named = "SELECT number FROM events WHERE uuid = ? AND kind = 'vote' AND annotator = ?"
         target = db.execute(named, (event["target"], annotator)).fetchone()
@@ -308,8 +296,15 @@ def _import(db: sqlite3.Connection, event: Mapping[str, Any]) -> int:
             raise ReviewError(f"its target {event['target']!r:.40} is no vote of {annotator} before it.")
         _add(db, uuid, time, annotator, kind, target=target[0])
     else:
-        raise ReviewError(f"its kind is {kind!r:.40}, expected vote, undo, redo or queue.")
+        raise ReviewError(f"its kind is {kind!r:.40}, expected vote, undo or redo.")
     return 1
+
+
+def _asked(pair_ids: Sequence[str] | None) -> tuple[str, dict[str, str]]:
+    """The condition that a pair is one of these, and its value."""
+    if pair_ids is None:
+        return "", {}
+    return "WHERE pair_id IN (SELECT value FROM json_each(:asked))", {"asked": json.dumps(pair_ids)}
 
 
 def _as_vote(row: tuple[Any, ...]) -> Vote:
@@ -324,7 +319,7 @@ def _as_event(row: tuple[Any, ...]) -> dict[str, Any]:
     event = {"uuid": uuid, "time": time, "annotator": annotator, "kind": kind}
     if kind == "vote":
         return event | {"pairs": json.loads(pairs), "verdict": verdict} | json.loads(body)
-    return event | ({"queue": json.loads(body)} if kind == "queue" else {"target": target})
+    return event | {"target": target}
 
 
 def _now() -> str:

@@ -36,17 +36,19 @@ def review_summary_html(
     log: ReviewLog,
     *,
     title: str = "Review",
+    pair_ids: Sequence[str] | None = None,
     margins: Mapping[str, float] | None = None,
     exported: Exported | None = None,
 ) -> str:
     """One self-contained page.
 
     Args:
+        pair_ids: of which pairs; None is all.
         margins: pair id -> the model's margin, to count it as a rater too.
         exported: what `export_cleaned` returned, to be told as well.
     """
-    counts = log.counts()
-    verdicts = log.verdicts()
+    counts = log.counts(pair_ids)
+    verdicts = log.verdicts(pair_ids)
     heads, rows = vote_table(counts)
     total = ["all", *(f"{votes:,}" for votes in counts.verdicts.values()), f"{sum(counts.verdicts.values()):,}"]
     parts = [

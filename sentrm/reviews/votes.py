@@ -1,4 +1,4 @@
-"""What the log holds: votes with one of six verdicts, sentence marks, the settings of queues; and what is refused.
+"""What the log holds: votes with one of six verdicts, sentence marks; the settings of a queue; and what is refused.
 
 A verdict is about the label: agree with it, flip it, call it a tie or both responses bad; skip says nothing about the
 pair, flag that somebody should look at it. A mark calls one sentence of one side good or bad:
@@ -67,9 +67,8 @@ class Counts:
 
 @dataclass(frozen=True)
 class Queue:
-    """The settings of a queue; the log keeps them."""
+    """The settings of a queue, which the address of the Review page holds."""
 
-    name: str
     order: Order = "suspects"
     filters: str = ""  # which pairs, as the list's address writes it
     overlap: int = 1  # votes a pair is to get
@@ -77,7 +76,6 @@ class Queue:
     seed: int = 0  # of the random order and of the sides
 
     def __post_init__(self) -> None:
-        check_name("name of a queue", self.name)
         if self.order not in get_args(Order):
             raise ReviewError(f"got the order {self.order!r:.40}. Expected one of {', '.join(get_args(Order))}.")
         if type(self.overlap) is not int or self.overlap < 1:
@@ -109,7 +107,7 @@ def check_vote(
 
 
 def check_name(what: str, name: object) -> None:
-    """Raises ReviewError for what is no name of an annotator, a pair or a queue."""
+    """Raises ReviewError for what is no name of an annotator or a pair."""
     if not isinstance(name, str) or not name.isprintable() or not 0 < len(name.strip()) <= len(name) <= LONGEST_NAME:
         raise ReviewError(
             f"got {name!r:.40} as {what}. Expected 1 to {LONGEST_NAME} printable characters; give another name."

@@ -101,8 +101,8 @@ def review_page(app: gr.Blocks, workbench: Workbench, inspect: bool = True) -> N
 
     def counted_votes(asked: str | None) -> dict[Any, Any]:
         try:
-            log = workbench.log()
-            return {trouble: "", votes: votes_value(log), agreed: agreement_value(log, answers.folder(asked or ""))}
+            log, folder = workbench.log(), answers.folder(asked or "")
+            return {trouble: "", votes: votes_value(log, folder), agreed: agreement_value(log, folder)}
         except SentrmError as error:
             return {trouble: visible(str(error))}
 

@@ -74,7 +74,7 @@ class Address:
 
     @property
     def queue(self) -> Queue:
-        return Queue("review", self.order, filters_to_query(self.filters), self.overlap, self.blind)
+        return Queue(self.order, filters_to_query(self.filters), self.overlap, self.blind)
 
 
 class Desk:

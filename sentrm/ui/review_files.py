@@ -11,7 +11,6 @@ import json
 import shutil
 import tempfile
 from collections import deque
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
@@ -92,10 +91,12 @@ class Files:
                 file = place / f"{name}-sentences.jsonl"
                 with written_whole(file) as aside, aside.open("w", encoding="utf-8", newline="\n") as written:
                     written.writelines(json.dumps(row) + "\n" for row in found.rows)
-                return file, f"{counted(len(found.rows), 'response')} with marked sentences."
+                lost = f" {counted(found.left_out, 'mark')} left out: cut otherwise here." if found.left_out else ""
+                return file, f"{counted(len(found.rows), 'response')} with marked sentences.{lost}"
             case "summary":
                 file = place / f"{name}-review.html"
-                page = review_summary_html(log, title=f"Review of {name}", margins=rated_margins(log, folder))
+                margins = margins_of(folder)
+                page = review_summary_html(log, title=f"Review of {name}", pair_ids=list(margins), margins=margins)
                 with written_whole(file) as aside:
                     aside.write_text(page, encoding="utf-8")
                 return file, "One page for everybody, without a script."
@@ -128,7 +129,7 @@ def cleaned(log: ReviewLog, folder: AuditFolder, out: Path, choices: Choices) ->
     file = out.with_name(out.name + (ENDINGS[choices.format] if choices.format != "datasets" else ""))
     done = export_cleaned(
         data["source"],
-        decide(log.verdicts()),
+        decide(log.verdicts(folder.ids())),
         file,
         format=choices.format,
         columns=data["columns"],
@@ -183,17 +184,17 @@ def carry_in(log: ReviewLog, path: str | Path, annotator: str | None = None) -> 
     return f"{counted(added, 'event')} imported." if added else "The log holds all of its events already."
 
 
-def votes_value(log: ReviewLog) -> dict[str, Any]:
-    """The table of who gave which verdict."""
-    counts = log.counts()
+def votes_value(log: ReviewLog, folder: AuditFolder) -> dict[str, Any]:
+    """The table of who gave which verdict on pairs of the audit."""
+    counts = log.counts(folder.ids())
     return table_value(f"Current votes on {counted(counts.pairs, 'pair')}", *vote_table(counts), text=["annotator"])
 
 
 def agreement_value(log: ReviewLog, folder: AuditFolder) -> dict[str, Any]:
     """The table of how far people agree, and people and the model."""
-    verdicts = log.verdicts()
+    verdicts = log.verdicts(folder.ids())
     rows = []
-    for who, margins in (("people", None), ("people and the model", rated_margins(log, folder))):
+    for who, margins in (("people", None), ("people and the model", margins_of(folder))):
         found = agreement(verdicts, margins)
         for name, one in found.measures.items():
             if found.items or name == "raw agreement":
@@ -207,13 +208,10 @@ def agreement_value(log: ReviewLog, folder: AuditFolder) -> dict[str, Any]:
     )
 
 
-def rated_margins(log: ReviewLog, folder: AuditFolder) -> Mapping[str, float]:
-    """Pair id -> the model's margin, of the pairs that people voted on and the audit holds."""
-    voted = {pair_id for pair_id, _, _ in log.verdicts()}
-    if not voted:
-        return {}
+def margins_of(folder: AuditFolder) -> dict[str, float]:
+    """Pair id -> the model's margin, of all pairs of the audit."""
     table = folder.table(["pair_id", "margin"])
-    return {id: float(margin) for id, margin in zip(table["pair_id"], table["margin"], strict=True) if id in voted}
+    return dict(zip(table["pair_id"].tolist(), table["margin"].tolist(), strict=True))
 
 
 def _cells(one: Estimate, name: str) -> list[str]:
