@@ -163,6 +163,27 @@ def test_out_of_fold_margins_name_a_pair_by_its_texts(path, tmp_path):
     summarise(path)
 
 
+def test_each_kind_of_margin_is_judged_on_its_own_scale(path, summary, rows, tmp_path):
+    """Out-of-fold margins of half of the pairs, a thousandth as wide as those of the audit."""
+    known = range(0, len(ROWS), 2)
+    lines = [
+        {"pair_id": pair_id(*(row[name] for name in ("prompt", "chosen", "rejected"))), "margin": 0.001 * (i % 5 - 1)}
+        | {"first": row["chosen"] <= row["rejected"]}
+        for i, row in enumerate(ROWS)
+        if i in known
+    ]
+    file = tmp_path / "margins.jsonl"
+    file.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    summarise(path, out_of_fold=file)
+    with closing(AuditFolder.open(path)) as folder:
+        both = folder.table(["out_of_fold", "suspicion"])
+    without = np.flatnonzero(np.isnan(both["out_of_fold"]))
+    assert 0 < len(without) < len(ROWS)
+    assert both["suspicion"][without].tolist() == [rows[i]["suspicion"] for i in without]
+    assert np.ptp(both["suspicion"][~np.isnan(both["out_of_fold"])]) > 0.3
+    assert summarise(path) | {"created": ""} == summary | {"created": ""}
+
+
 def test_models_vote(path, data, tokenizer, tmp_path):
     others = []
     for seed, architecture in enumerate(("gpt_neox", "qwen3")):

@@ -28,6 +28,7 @@ def test_more_votes_are_more_suspicious_whatever_the_margins():
     tied = votes(np.array([[-1.0, -5.0], [1.0, 1.0]]))
     assert tied[1] > tied[0]  # the same votes, but surer ones
     assert abs(tied[0] - 0.5) < 1 / 4
+    assert votes(np.array([[-1.0, 2.0], [np.nan, -1.0]])).round().tolist() == [1, 0]  # one of one, one of two
 
 
 def test_confident_learning_by_hand():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import TypeVar
@@ -247,9 +247,13 @@ def formed(bench: Workbench, scorer: Scorer) -> Scoring:
     return built(make)
 
 
-def scored(form: Scoring, name: str, columns: dict | None = None) -> list:
+def scoring(form: Scoring, name: str, columns: dict | None = None, session: str = "somebody") -> Iterator:
     """What the form says while it scores."""
-    return list(form._score(gr.Request(session_hash="somebody"), (None, name, ""), columns or {}))
+    return form._score(gr.Request(session_hash=session), (None, name, ""), columns or {})
+
+
+def scored(form: Scoring, name: str, columns: dict | None = None) -> list:
+    return list(scoring(form, name, columns))
 
 
 def test_a_stopped_dataset_goes_on_and_nothing_is_scored_twice(form, monkeypatch):
@@ -280,6 +284,20 @@ def test_a_stopped_dataset_goes_on_and_nothing_is_scored_twice(form, monkeypatch
     assert scored(form, "data/many.jsonl")[-1] == name
     assert [shard.stat().st_mtime_ns for shard in folder.shards] == before
     assert form.workbench.names() == [name]
+
+
+def test_a_second_visitor_waits_is_told_and_can_stop(form):
+    other = gr.Request(session_hash="another")
+    with form._one:
+        first, second = scoring(form, "data/many.jsonl"), scoring(form, "data/many.jsonl", session="another")
+        for one in (first, second):
+            said = next(one)
+            assert "Waiting for another data set" in said[form.panel]["progress"]["text"]
+            assert said[form.stop]["visible"]
+        form.stopping.press(other)
+        assert "Stopped." in list(second)[-1][form.panel]["message"]["text"]
+        assert form.workbench.names() == []
+    assert [list(first)[-1]] == form.workbench.names()
 
 
 def test_unknown_columns_are_asked_for_with_the_first_rows(form):

@@ -66,6 +66,8 @@ def summarise(
         added |= {f"style_{name}": _sides(has) for name, has in features.style.items()}
         asked = [table["margin"], *(_margins_of(table, voter) for voter in voters)]
         folds = None if out_of_fold is None else _out_of_fold(table, features, Path(out_of_fold))
+        if folds is not None and voters:
+            asked.append(folds)
         suspects, columns = _suspects(table, added, asked, folds)
         summary = {
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -183,31 +185,42 @@ def _suspects(
     asked: Sequence[np.ndarray],
     folds: np.ndarray | None,
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """What the summary says of suspects, and the columns. Margins in `asked` are (P,) each, NaN where not known."""
+    """What the summary says of suspects, and the columns. Margins in `asked` are (P,) each, NaN where not known; those
+    of the audit come first and are all known. A pair without an out-of-fold margin is judged by its own; each kind has
+    its own temperature."""
     decided, sign = _labels(table)
     by = "votes" if len(asked) > 1 else "margin" if folds is None else "out_of_fold"
-    margins = (table["margin"] if folds is None else np.where(np.isnan(folds), table["margin"], folds)) * sign
-    temperature = measures.fitted_temperature(margins[decided])
-    wrong = suspicion(margins, temperature)
-    all_asked = np.stack([np.where(np.isnan(one), table["margin"], one) * sign for one in asked])  # (M, P)
+    wrong, temperature = _wrong(table["margin"] * sign, decided)
+    if folds is not None:
+        other, temperature = _wrong(folds * sign, decided)
+        wrong = np.where(np.isnan(other), wrong, other)
+    all_asked = np.stack(asked) * sign  # (M, P)
+    against = (all_asked < 0).sum(0)
+    models = (~np.isnan(all_asked)).sum(0)
     suspect = np.zeros(len(wrong), dtype=bool)
     suspect[decided] = confident(wrong[decided])
     if by == "votes":
         wrong = np.clip(votes(all_asked), 0, 1)
-        suspect = decided & ((all_asked < 0).mean(0) > 0.5)
+        suspect = decided & (2 * against > models)
     estimated = int(suspect.sum())
     nothing = added["identical"] | added["empty"]
     wrong = np.where(nothing, 1.0, np.where(decided, wrong, 0.0))
     columns = {
         "suspicion": wrong,
         "suspect": suspect | nothing,
-        "models": np.full(len(wrong), len(asked), dtype=np.int32),
-        "against": (all_asked < 0).sum(0).astype(np.int32),
+        "models": models.astype(np.int32),
+        "against": against.astype(np.int32),
     }
     if folds is not None:
         columns["out_of_fold"] = folds
     said = {"by": by, "suspects": int((suspect | nothing).sum()), "labels": estimated, "temperature": temperature}
     return said, columns
+
+
+def _wrong(margins: np.ndarray, decided: np.ndarray) -> tuple[np.ndarray, float | None]:
+    """(P,) probability that a label is wrong, NaN where there is no margin; and the temperature, fitted on the rest."""
+    temperature = measures.fitted_temperature(margins[decided & ~np.isnan(margins)])
+    return suspicion(margins, temperature), temperature
 
 
 def _margins_of(table: Mapping[str, np.ndarray], voter: str | Path) -> np.ndarray:

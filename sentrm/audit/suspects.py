@@ -37,10 +37,11 @@ def suspicion(margins: np.ndarray, temperature: float | None) -> np.ndarray:
 
 def votes(margins: np.ndarray) -> np.ndarray:
     """(P,) the share of M models that prefer the rejected response; equal shares are ordered by the mean of their
-    margins in standard deviations, which moves no share by more than half a vote. (M, P) margins."""
-    share = (margins < 0).mean(0)
-    spread = margins.std(1, keepdims=True)
-    mean = (margins / np.where(spread > 0, spread, 1)).mean(0)
+    margins in standard deviations, which moves no share by more than half a vote. (M, P) margins, NaN where a model
+    was not asked; at least one of each pair is known."""
+    share = (margins < 0).sum(0) / (~np.isnan(margins)).sum(0)
+    spread = np.nanstd(margins, axis=1, keepdims=True)
+    mean = np.nanmean(margins / np.where(spread > 0, spread, 1), axis=0)
     return share - np.tanh(mean) / (2 * len(margins) + 1)
 
 

@@ -4,7 +4,8 @@ Decisions:
 - The folder of an audit is named after the file and a digest of what is asked: the same data, asked for again, go on
   where they stopped, and nothing is scored twice. Other columns or another model are another audit.
 - A visitor names a file of the list, or uploads one; no path of the server's is taken from the page.
-- Scoring has a queue of its own, one at a time, and ends when its page is left.
+- One data set is scored at a time; the others wait, say so, and can be stopped. What is scored or waits ends when its
+  page is left.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import gradio as gr
@@ -34,7 +36,6 @@ from .panel import Panel
 from .stop import Stop, Stopped
 from .workbench import ENDINGS, Workbench
 
-QUEUE = "dataset"
 ROWS = 128  # of a shard, that is, the most that Stop loses
 LOOKED_AT = 100  # rows whose columns are offered
 SHOWN = 3  # rows that the mapping shows
@@ -56,6 +57,7 @@ class Scoring:
 
     def _build(self, workbench: Workbench) -> None:
         self.stopping = Stop()
+        self._one = Lock()  # one data set is scored at a time
         self._checked: set[str] = set()  # uploads within the limits; each has a folder of its own
         files = workbench.files()
         with gr.Row():
@@ -97,7 +99,7 @@ class Scoring:
             outputs: these components.
         """
         sources = [self.upload, self.at_hand, self.hub]
-        quick: dict[str, Any] = {"show_progress": "hidden", "concurrency_id": QUEUE + "-look"}
+        quick: dict[str, Any] = {"show_progress": "hidden", "concurrency_id": "look"}
         looked = [*sources, self.mapping, self.mapped, self.rows, *self.columns, self.panel]
         self.upload.upload(lambda file: self._look(file, "", ""), self.upload, looked, **quick)
         self.upload.clear(lambda: self._look(None, "", ""), None, looked, **quick)
@@ -119,7 +121,7 @@ class Scoring:
             score,
             [*sources, self.mapped, *self.columns],
             [self.panel, self.button, self.stop, self.box, *outputs],
-            concurrency_id=QUEUE,
+            concurrency_limit=None,
             show_progress="hidden",
             trigger_mode="once",
         )
@@ -185,6 +187,7 @@ class Scoring:
     ) -> Iterator[dict[Any, Any] | str]:
         """Score, saying how far it is; at the end the address of the audit."""
         told: list[Progress] = []
+        doing = "Waiting for another data set to be scored"
         report = self.stopping.watched(request)
 
         def tell(now: Progress) -> None:
@@ -196,17 +199,23 @@ class Scoring:
             out = self.workbench.place(self._label(source, called, columns))
 
             def work() -> None:
-                score_dataset(source, self.scorer, out, columns=columns, rows_per_shard=ROWS, progress=tell)
-                told.clear()
-                summarise(out)
+                nonlocal doing
+                while not self._one.acquire(timeout=0.2):
+                    report(0, 0)
+                try:
+                    doing = "Starting"
+                    score_dataset(source, self.scorer, out, columns=columns, rows_per_shard=ROWS, progress=tell)
+                    doing = "Looking for suspects and duplicates"
+                    told.clear()
+                    summarise(out)
+                finally:
+                    self._one.release()
 
             with ThreadPoolExecutor(1) as pool:
                 job = pool.submit(work)
                 try:
-                    begun = False
                     while not wait([job], 0.4).done:
-                        begun = begun or bool(told)
-                        yield self._working(told, "Looking for suspects and duplicates" if begun else "Starting")
+                        yield self._working(told, doing)
                 finally:
                     self.stopping.press(request)  # whoever waited is gone: the work ends too
             job.result()
