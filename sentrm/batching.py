@@ -11,9 +11,12 @@ A group is a list of sequences whose tokens begin with the same prompt: a pair's
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from threading import Lock
 from types import MethodType
 from typing import Any, NamedTuple
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
@@ -142,6 +145,17 @@ def use(model: SentenceRewardModel, strategy: str) -> None:
         chosen = {"cpu": SEGMENTWISE, "cuda": "flex_attention"}.get(model.device.type, "sdpa")
     if model.backbone.config._attn_implementation != chosen:
         model.backbone.set_attn_implementation(chosen)
+
+
+@contextmanager
+def reading(model: SentenceRewardModel, strategy: str) -> Iterator[None]:
+    """While rows of this strategy are read: no other thread reads the model, or sets its attention, meanwhile."""
+    with _READING.setdefault(model, Lock()):
+        use(model, strategy)
+        yield
+
+
+_READING: WeakKeyDictionary[SentenceRewardModel, Lock] = WeakKeyDictionary()
 
 
 def windows(settings: Mapping[str, Any]) -> list[int]:

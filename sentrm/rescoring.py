@@ -16,7 +16,7 @@ from torch import Tensor
 from transformers import DynamicCache
 from transformers.cache_utils import CacheLayerMixin
 
-from .batching import pad, rounding, use, windows
+from .batching import pad, reading, rounding, windows
 from .modeling import SentenceRewardModel, SentenceRewardOutput
 from .results import Prompt, ScoredResponse, Span
 from .scoring import Item, Scorer, columns
@@ -81,7 +81,6 @@ class Reader:
     @torch.inference_mode()
     def __call__(self, ids: list[int], boundaries: Sequence[int]) -> tuple[int, SentenceRewardOutput]:
         """Tokens computed, and the output of one sequence of (L,) ids and (N + 1,) boundaries."""
-        use(self.model, "padded")
         shorter = min(len(self.ids), len(ids))
         same = next((i for i in range(shorter) if self.ids[i] != ids[i]), shorter)
         removed, self.ids = len(self.ids) - same, []  # nothing to go on from, should the backbone raise
@@ -95,12 +94,13 @@ class Reader:
             inputs = {"attention_mask": torch.ones(1, len(ids), dtype=torch.long, device=device)}
             if self.model.takes_positions:
                 inputs["position_ids"] = torch.arange(same, len(ids), device=device).unsqueeze(0)
-            read = self.model.backbone(
-                input_ids=torch.tensor([ids[same:]], device=device),
-                past_key_values=self.cache,
-                use_cache=True,
-                **inputs,
-            ).last_hidden_state  # (1, L - same, H)
+            with reading(self.model, "padded"):
+                read = self.model.backbone(
+                    input_ids=torch.tensor([ids[same:]], device=device),
+                    past_key_values=self.cache,
+                    use_cache=True,
+                    **inputs,
+                ).last_hidden_state  # (1, L - same, H)
             self.states = read if self.states is None else torch.cat((self.states[:, :same], read), dim=1)
         assert self.states is not None
         self.states = self.states[:, : len(ids)]
@@ -146,7 +146,9 @@ def _difference(model: SentenceRewardModel) -> str | None:
         for ids in sequences:
             every = range(len(ids))
             row = {name: tensor.to(model.device) for name, tensor in pad([ids], [every]).items()}
-            scratch, (_, output) = model(**row).values, reader(ids, every)
+            with reading(model, "padded"):
+                scratch = model(**row).values
+            _, output = reader(ids, every)
             differences.append((output.values - scratch).abs().max() / scratch.abs().max())
     except torch.OutOfMemoryError:
         raise

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, overload
 import torch
 from transformers import PreTrainedTokenizerBase
 
-from .batching import STRATEGIES, Tokens, buckets, collate, tokens_read, usable, use
+from .batching import STRATEGIES, Tokens, buckets, collate, reading, tokens_read, usable
 from .classifiers import ClassifierEncoder, OnePassClassifier, OnePassEncoder, PrefixClassifier, load_classifier
 from .configuration import SentenceRewardConfig
 from .encoding import Encoded, Encoder
@@ -311,9 +311,9 @@ class Scorer:
         """The numbers of each sequence of all groups, in order."""
         if isinstance(self.model, PrefixClassifier):
             return self.model.read_prefixes([one for group in groups for one in group], self.batch_tokens)
-        use(self.model, self.batching)  # somebody else may have read the same model another way
         batch = collate([[_tokens(one) for one in group] for group in groups], self.batching)
-        output = self.model(**{name: tensor.to(self.model.device) for name, tensor in batch.items()})
+        with reading(self.model, self.batching):
+            output = self.model(**{name: tensor.to(self.model.device) for name, tensor in batch.items()})
         return columns(output)
 
     def result(self, reading: Reading, numbers: Columns) -> ScoredResponse:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import threading
 from dataclasses import replace
+from itertools import count
 
 import numpy as np
 import pytest
@@ -327,6 +328,28 @@ def test_threads_that_ask_at_once_get_their_own_answers(inspector, scorer):
     for expected in scorer.score([(PROMPT, text) for text in texts]):
         close(found[expected.text].a, expected)
     assert np.unique([pair.a.score for pair in found.values()]).size == len(texts)
+
+
+def test_a_data_set_is_scored_alike_while_a_visitor_edits(inspector, scorer):
+    """Both read the model in ways of their own, which want another attention."""
+    pairs = [(PROMPT, f"Boil egg {i}. " * (1 + i % 5)) for i in range(32)]
+    expected = [one.score for one in scorer.score(pairs)]
+    over = threading.Event()
+
+    def edit() -> None:
+        for i in count():
+            inspector.pair(PROMPT, f"{A} {i}", B)
+            if over.is_set():
+                return
+
+    editing = threading.Thread(target=edit)
+    editing.start()
+    try:
+        for _ in range(20):
+            assert [one.score for one in scorer.score(pairs)] == expected
+    finally:
+        over.set()
+        editing.join()
 
 
 def test_the_calibration_written_after_training_removes_what_length_explains(inspector):
