@@ -21,13 +21,12 @@ from pathlib import Path
 from .colours import DARK, LIGHT, Colours
 from .heatmap import SCRIPT, STYLE, TEMPLATE, heatmap_value
 from .results import Message, Prompt, ScoredPair, ScoredResponse
-from .words import signed, verdict, visible
+from .words import harmless_cell, signed, verdict, visible
 
 CSV_HEADERS = [
     *("result", "id", "response", "boundary", "start", "end", "tokens"),
     *("value", "reward", "weight", "contribution", "score", "text"),
 ]
-_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")  # OWASP, "CSV Injection"
 _ROLES = {  # the style sheets of the heatmap speak of colours by gradio's names
     "--body-background-fill": "page",
     "--background-fill-secondary": "panel",
@@ -126,17 +125,13 @@ def to_csv(results: Sequence[ScoredPair | ScoredResponse]) -> str:
                     response.score,
                     texts[i],
                 ]
-                writer.writerow([_cell(cell) if isinstance(cell, str) else cell for cell in cells])
+                writer.writerow([harmless_cell(cell) if isinstance(cell, str) else cell for cell in cells])
     return stream.getvalue()
 
 
 def to_json(results: Sequence[ScoredPair | ScoredResponse]) -> str:
     """JSON Lines, one `to_dict()` a line, as `sentrm score` writes them."""
     return "".join(json.dumps(result.to_dict(), allow_nan=False) + "\n" for result in results)
-
-
-def _cell(text: str) -> str:
-    return "'" + visible(text) if text.startswith(_FORMULA) else visible(text)
 
 
 def _flat(prompt: Prompt) -> str:

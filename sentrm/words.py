@@ -77,6 +77,14 @@ def visible(text: str) -> str:
     return "".join(map(_visible_character, text)) if any(map(_needs_picture, text)) else text
 
 
+def harmless_cell(text: str) -> str:
+    """`text` as a cell that no spreadsheet takes for a formula; a cell made so already stays."""
+    return "'" + visible(text) if text.startswith(_FORMULA) else visible(text)
+
+
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")  # OWASP, "CSV Injection"
+
+
 def _needs_picture(character: str) -> bool:
     return (character < " " and character not in "\t\n\r") or character == "\x7f" or "\ud800" <= character <= "\udfff"
 

@@ -16,7 +16,7 @@ import pyarrow.parquet
 import pytest
 
 from sentrm.audit.filters import Filter, filters_from_query, filters_to_query
-from sentrm.audit.folder import AuditFolder, pair_id
+from sentrm.audit.folder import AuditFolder, is_tie, pair_id, texts_of
 from sentrm.audit.run import score_dataset
 from sentrm.errors import AuditError
 from sentrm.preferences import PreferencePair, load_preferences
@@ -153,17 +153,22 @@ def test_metadata_become_columns_of_their_kind(folder):
     assert table["meta_topic"][-1] is None
 
 
-def test_ids_name_texts_not_rows_or_labels(folder, pairs):
+def test_ids_name_texts_and_label_not_rows(folder, pairs):
     ids = folder.ids()
-    first = pair_id(EGGS, GOOD, BAD)
-    assert ids[:3] == [first, f"{first}-2", f"{first}-3"]
-    assert first == pair_id(EGGS, BAD, GOOD) != pair_id(EGGS + " ", GOOD, BAD)
-    assert len(first) == 16
-    assert int(first, 16)
-    assert [one.split("-")[0] for one in ids] == [pair_id(pair.prompt, pair.chosen, pair.rejected) for pair in pairs]
+    first, other = pair_id(EGGS, GOOD, BAD), pair_id(EGGS, BAD, GOOD)
+    assert ids[:3] == [first, f"{other}-2", f"{first}-3"]
+    assert texts_of(first) == texts_of(other) != texts_of(pair_id(EGGS + " ", GOOD, BAD))
+    assert (len(first), first[16] + other[16]) == (17, "ab")
+    assert int(texts_of(first), 16)
+    named = [pair_id(pair.prompt, pair.chosen, pair.rejected, pair.probability) for pair in pairs]
+    assert [one.split("-")[0] for one in ids] == named
+    ties = [pair_id(EGGS, *texts, 0.5) for texts in ((GOOD, BAD), (BAD, GOOD))]
+    assert [is_tie(one) for one in (first, other, *ties)] == [False, False, True, True]
+    assert len({first, other, *ties}) == 4
+    assert pair_id(EGGS, GOOD, BAD, 0.4) == other
     assert pair_id("half \ud83d", "x", "\ud83d") == pair_id("half \ufffd", "x", "\ufffd")
     message = {"role": "user", "content": "Hi"}
-    assert pair_id((message,), "x", "y") == pair_id([dict(reversed(message.items()))], "y", "x")  # type: ignore[arg-type]
+    assert pair_id((message,), "x", "y") == pair_id([dict(reversed(message.items()))], "x", "y")  # type: ignore[arg-type]
 
 
 def test_what_was_left_out_has_a_reason(folder):

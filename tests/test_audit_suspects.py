@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
@@ -45,12 +47,17 @@ def test_the_sentence_that_speaks_most_against_the_label(tokenizer):
     pulls |= {("rejected", i): c for i, c in enumerate(pair.b.contributions[1:])}
     side, i = max(pulls, key=pulls.get)
     assert carrier(pair) == Carrier(side, i, (pair.a if side == "chosen" else pair.b).contributions[i + 1])
+    turned = replace(pair, a=pair.b, b=pair.a)
+    found = carrier(turned, better="rejected")
+    assert (found.sentence, found.contribution) == (i, carrier(pair).contribution)
+    assert found.side != side
     empty = scorer.score([PreferencePair("Why?", "", "")])[0]
     assert carrier(empty) is None
 
 
 def test_reasons_in_words():
     row = {"margin": -1.2, "out_of_fold": -0.5, "models": 3, "against": 2, "truncated": True, "contradicts": True}
+    row["label_probability"] = 1.0
     assert reasons(row) == [
         "the same pair stands in the data with the other label",
         "a model trained without it prefers the rejected response (62%)",
@@ -58,11 +65,15 @@ def test_reasons_in_words():
         "2 of 3 models prefer the rejected response",
         "the model did not read all of it",
     ]
-    assert reasons({"margin": 0.0, "identical": True, "duplicate_of": "abc"}) == [
+    turned = {"label_probability": 0.2, "margin": 1.2, "out_of_fold": 0.5, "models": 3, "against": 2}
+    assert reasons(turned) == [one.replace("rejected", "chosen") for one in reasons(row)[1:4]]
+    assert reasons(turned | {"margin": -1.2, "out_of_fold": -0.5, "against": 0}) == []
+    plain = {"label_probability": 1.0}
+    assert reasons(plain | {"margin": 0.0, "identical": True, "duplicate_of": "abc"}) == [
         "both responses are the same",
         "the same as pair abc",
     ]
-    assert reasons({"margin": 2.0, "out_of_fold": None, "models": 1, "against": 0}) == []
+    assert reasons(plain | {"margin": 2.0, "out_of_fold": None, "models": 1, "against": 0}) == []
 
 
 def test_labels_are_turned_by_the_seed_alone():

@@ -23,12 +23,14 @@ from sentrm.audit.folder import AuditFolder
 from sentrm.audit.run import Progress
 from sentrm.audit.suspects import reasons
 from sentrm.errors import AuditError, PreferenceDataError
+from sentrm.reviews.log import ReviewLog
 from sentrm.scoring import Scorer
 from sentrm.ui.app import build_app
 from sentrm.ui.dataset_compare import changed_sides, compare_value
 from sentrm.ui.dataset_list import SIZE, View, filter_words, left_out_rows, list_value
 from sentrm.ui.dataset_scoring import ROWS as SHARD
 from sentrm.ui.dataset_scoring import Scoring, progress_words
+from sentrm.ui.review_files import Choices, cleaned
 from sentrm.ui.workbench import Workbench
 
 T = TypeVar("T")
@@ -298,6 +300,19 @@ def test_a_second_visitor_waits_is_told_and_can_stop(form):
         assert "Stopped." in list(second)[-1][form.panel]["message"]["text"]
         assert form.workbench.names() == []
     assert [list(first)[-1]] == form.workbench.names()
+
+
+def test_an_upload_can_be_cleaned_when_it_is_gone(form, tmp_path):
+    upload = written(tmp_path / "mine.jsonl", MANY[:3])
+    name = list(form._score(gr.Request(session_hash="somebody"), (str(upload), "", ""), {}))[-1]
+    upload.unlink()
+    folder = form.workbench.open(name)
+    with ReviewLog.open(tmp_path / "log") as log:
+        log.vote(folder.ids()[0], "ann", "both_bad")
+        out, done = cleaned(log, folder, tmp_path / "cleaned", Choices())
+        assert (done.rows, done.dropped, len(out.read_text().splitlines())) == (3, 1, 2)
+        moved = AuditFolder.open(folder.path.rename(tmp_path / "moved"))
+        assert cleaned(log, moved, tmp_path / "again", Choices())[1].dropped == 1
 
 
 def test_unknown_columns_are_asked_for_with_the_first_rows(form):

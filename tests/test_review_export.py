@@ -14,7 +14,7 @@ import pyarrow.parquet
 import pytest
 from datasets import load_dataset
 
-from sentrm.audit.folder import pair_id
+from sentrm.audit.folder import pair_id, texts_of
 from sentrm.errors import PreferenceDataError, ReviewError, SentrmError
 from sentrm.preferences import load_preferences
 from sentrm.results import ModelInfo, ScoredPair, ScoredResponse, SegmenterInfo, Span
@@ -107,7 +107,8 @@ def read(path: Path):
 
 
 def ids(source, **how) -> list[str]:
-    return [pair_id(pair.prompt, pair.chosen, pair.rejected) for pair in load_preferences(source, **how).pairs]
+    pairs = load_preferences(source, **how).pairs
+    return [pair_id(pair.prompt, pair.chosen, pair.rejected, pair.probability) for pair in pairs]
 
 
 @pytest.mark.parametrize("schema", SCHEMAS)
@@ -122,9 +123,13 @@ def test_a_flip_says_the_opposite_in_the_same_schema(schema, tmp_path):
     before, after = load_preferences(source).pairs, load_preferences(tmp_path / "out.jsonl").pairs
     assert (after[1].chosen, after[1].rejected) == (before[1].rejected, before[1].chosen)
     assert after[1].prompt == before[1].prompt
-    assert ids(tmp_path / "out.jsonl") == [p0, p1, p3]  # a flipped pair is the same pair
+    turned = ids(tmp_path / "out.jsonl")
+    assert [*turned[::2], texts_of(turned[1])] == [p0, p3, texts_of(p1)]
+    assert turned[1] != p1  # another label: the verdict that flipped it is not on it
+    again = export_cleaned(tmp_path / "out.jsonl", decisions, tmp_path / "again.jsonl")
+    assert (read(tmp_path / "again.jsonl"), again.flipped) == (read(tmp_path / "out.jsonl"), 0)
     # flipped back, the data are as they were
-    export_cleaned(tmp_path / "out.jsonl", {p1: "flip"}, tmp_path / "back.jsonl")
+    export_cleaned(tmp_path / "out.jsonl", {turned[1]: "flip"}, tmp_path / "back.jsonl")
     assert read(tmp_path / "back.jsonl") == [numbered(row, i) for i in (0, 1, 3)]
 
 
@@ -144,7 +149,7 @@ def test_other_formats_hold_the_same_rows(schema, format, tmp_path):
     else:
         assert list(load_dataset(str(out), split="train")) == read(tmp_path / "out.jsonl")
         # such a folder is a source too, and its flip is undone by another
-        export_cleaned(out, decisions, tmp_path / "back.jsonl")
+        export_cleaned(out, {ids(out)[1]: "flip"}, tmp_path / "back.jsonl")
         assert read(tmp_path / "back.jsonl") == rows
 
 
@@ -160,6 +165,7 @@ def test_csv_keeps_the_rows_and_no_formula(tmp_path):
     assert done.neutralised == 2
     first, _ = load_preferences(tmp_path / "out.csv").pairs
     assert (first.chosen, first.margin) == ("Bad", 1.5)
+    assert ids(tmp_path / "out.csv")[1] == ids(source)[1]  # a verdict outlasts the apostrophe
 
 
 def test_what_a_format_cannot_hold_is_told_and_leaves_nothing(tmp_path):
@@ -201,7 +207,7 @@ def test_ties_are_marked_where_the_schema_can_say_so(tmp_path):
 
 def test_what_a_schema_cannot_say_is_left_and_reported(tmp_path):
     three = {"prompt": "Hi", "responses": ["a", "b", "c"], "ranks": [1, 2, 3]}
-    tie = {"prompt": "Hi", "response_a": "x", "response_b": "y", "winner": "tie"}
+    tie = {"prompt": "Hi", "responses": ["x", "y"], "scores": [4, 4]}
     rows = [three, tie, {"prompt": "Hi", "responses": ["a"], "ranks": [1]}]
     source = write(tmp_path / "data.jsonl", rows)
     first, *_, last = ids(source)
@@ -209,7 +215,7 @@ def test_what_a_schema_cannot_say_is_left_and_reported(tmp_path):
     assert read(tmp_path / "out.jsonl") == rows
     assert [one.row for one in done.left] == [1, 2, 3]
     assert "ranks" in done.left[0].reason
-    assert "labelled a tie" in done.left[1].reason
+    assert "equal scores" in done.left[1].reason
     assert done.flipped == 0
     # all pairs of a ranked row dropped: the row goes
     done = export_cleaned(source, dict.fromkeys(ids(source)[:3], "flag"), tmp_path / "out.jsonl")
@@ -233,13 +239,44 @@ def test_a_pair_alone_may_be_dropped(format, tmp_path):
     assert (tmp_path / "out").exists()
 
 
-def test_equal_pairs_are_told_apart_by_their_order(tmp_path):
+def test_one_side_of_a_tie_is_written_as_the_better_one_where_the_schema_can_say_so(tmp_path):
+    plain = {"prompt": "Hi", "chosen": "Good.", "rejected": "Bad."}
+    arena = {"prompt": "Hi", "response_a": "x", "response_b": "y", "winner": "tie (bothbad)"}
+    ranked = {"prompt": "Hi", "responses": ["x", "y"], "ranks": [1, 1]}
+    for row in (plain | {"tie": True}, plain | {"probability": "0.5"}, plain | {"label": "tie"}, arena, ranked):
+        source = write(tmp_path / "data.jsonl", [row])
+        (tie,) = load_preferences(source).pairs
+        for verdict, better in (("agree", tie.chosen), ("flip", tie.rejected)):
+            decisions = {ids(source)[0]: verdict}
+            assert export_cleaned(source, decisions, tmp_path / "out.jsonl").flipped == 1
+            (pair,) = load_preferences(tmp_path / "out.jsonl").pairs
+            assert (pair.probability, pair.chosen) == (1.0, better)
+            export_cleaned(source, decisions, tmp_path / "out.jsonl", flip=False)
+            assert read(tmp_path / "out.jsonl") == [row]
+        assert export_cleaned(source, {ids(source)[0]: "tie"}, tmp_path / "out.jsonl").tied == 0
+        assert read(tmp_path / "out.jsonl") == [row]
+
+
+@pytest.mark.parametrize("label", [{"probability": 0.1}, {"probability": "0.0"}, {"label": "rejected"}])
+def test_a_label_that_prefers_the_rejected_response_is_turned_too(label, tmp_path):
+    row = {"prompt": "Hi", "chosen": "Bad.", "rejected": "Good."} | label
+    source = write(tmp_path / "data.jsonl", [row])
+    assert ids(source) == [pair_id("Hi", "Good.", "Bad.")]
+    export_cleaned(source, {ids(source)[0]: "flip"}, tmp_path / "out.jsonl")
+    assert read(tmp_path / "out.jsonl") == [row | {"chosen": "Good.", "rejected": "Bad."}]
+    assert ids(tmp_path / "out.jsonl") == [pair_id("Hi", "Bad.", "Good.")]
+
+
+def test_copies_of_a_pair_share_a_verdict_and_a_contradiction_has_its_own(tmp_path):
     row = {"prompt": "Hi", "chosen": "Good.", "rejected": "Bad."}
-    flipped = {"prompt": "Hi", "chosen": "Bad.", "rejected": "Good."}
-    source = write(tmp_path / "data.jsonl", [row, row, flipped])
-    (id,) = set(ids(source))
-    export_cleaned(source, {f"{id}-2": "both_bad", f"{id}-3": "flip"}, tmp_path / "out.jsonl")
-    assert read(tmp_path / "out.jsonl") == [row, row]
+    contrary = {"prompt": "Hi", "chosen": "Bad.", "rejected": "Good."}
+    source = write(tmp_path / "data.jsonl", [row, row, contrary])
+    one, _, other = ids(source)
+    decisions = decide([(f"{one}-2", "ann", "agree"), (f"{other}-3", "ann", "both_bad")])
+    for data, out in ((source, tmp_path / "out.jsonl"), (tmp_path / "out.jsonl", tmp_path / "again.jsonl")):
+        export_cleaned(data, decisions, out)
+        assert read(out) == [row, row]
+    assert decide([(one, "ann", "both_bad"), (f"{one}-2", "ann", "agree")]) == {one: "unresolved"}
 
 
 def test_columns_of_another_name_and_packed_files(tmp_path):

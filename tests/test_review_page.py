@@ -23,7 +23,7 @@ from sentrm.reviews.votes import VERDICTS
 from sentrm.scoring import Scorer
 from sentrm.ui.dataset_list import filter_words
 from sentrm.ui.review_desk import CHOICES, Address, Desk
-from sentrm.ui.review_files import Choices, Files, agreement_value, carry_in, votes_value
+from sentrm.ui.review_files import Choices, Files, agreement_value, carry_in, cleaned, margins_of, votes_value
 from sentrm.ui.workbench import Workbench
 
 EVIL = "<img src=x onerror=alert(1)> ${7*7} {{7*7}}"
@@ -126,6 +126,52 @@ def test_a_choice_of_a_side_becomes_a_verdict_about_the_label(desk, bench):
         visitor.vote(choice)
         assert log.current(pair_id, visitor.name)[0].verdict == choice
     assert {*CHOICES[2:], "agree", "flip"} == set(VERDICTS)
+
+
+def test_labels_that_prefer_the_rejected_response_and_ties(model_dir, tmp_path):
+    """What is shown as the label, what a choice is stored as, and what it makes of the data."""
+    texts = {"chosen": "Left side. It is so.", "rejected": "Right side. It is not."}
+    labels = [{"probability": 0.1}, {"label": "rejected"}, {"label": "chosen"}, {"label": "tie"}, {"probability": 0.5}]
+    data = tmp_path / "pairs.jsonl"
+    data.write_text("".join(json.dumps({"prompt": f"Q{i}?", **texts, **one}) + "\n" for i, one in enumerate(labels)))
+    path = score_dataset(data, Scorer.from_pretrained(model_dir), tmp_path / "labels")
+    summarise(path)
+    bench = Workbench(audits=(path,), reviews=tmp_path / "log")
+    desk, folder = Desk(bench), bench.open("labels")
+    for side in ("chosen", "rejected"):
+        for i, pair_id in enumerate(folder.ids()):
+            visitor = Visitor(desk, name=f"for {side}", query=f"?overlap=9&id={pair_id}")
+            lefts = [one["sentences"][0]["text"] for one in visitor.value["sides"]]
+            place = [texts[side].startswith(left) for left in lefts].index(True)
+            visitor.vote("ab"[place])
+            (vote,) = bench.log().current(pair_id, visitor.name)
+            better = "rejected" if i < 2 else "chosen"
+            assert vote.verdict == ("agree" if side == better else "flip")
+            assert visitor.now["own"]["words"] == f"{'AB'[place]} is better"
+            assert visitor.now["revealed"]["label"] == ("tie" if i > 2 else "AB"[(side == better) != (place == 0)])
+        out, _ = cleaned(bench.log(), folder, tmp_path / f"cleaned-{side}", Choices())
+        preferred = [
+            pair.chosen if pair.probability > 0.5 else pair.rejected if pair.probability < 0.5 else None
+            for pair in load_preferences(out).pairs
+        ]
+        assert preferred == [texts[side]] * len(labels)
+        bench.log().undo(f"for {side}")
+        while bench.log().undo(f"for {side}"):
+            pass
+    model = margins_of(folder)
+    signs = [-1, -1, 1, 1, 1]
+    assert list(model.values()) == (folder.column("margin") * signs).tolist()
+    marking = Visitor(desk)
+    assert "2 ties left out" in marking.ask("all", verdict="agree", count=len(labels))["said"]
+    assert len(bench.log().current()) == 3
+
+
+def test_another_vote_is_hidden_in_an_open_queue_too(desk, bench):
+    visitor = Visitor(desk, query="?overlap=3&blind=0")
+    bench.log().vote(visitor.now["pair"], "bob", "both_bad")
+    opened = Visitor(desk, query=f"?overlap=3&blind=0&id={visitor.now['pair']}")
+    assert opened.now["revealed"]["votes"] == []
+    assert opened.now["revealed"]["label"] in "AB"
 
 
 def test_after_the_vote_the_scores_of_both_sides_as_they_stood_and_others_votes_are_shown(desk, bench):

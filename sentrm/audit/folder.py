@@ -6,8 +6,8 @@
 
 Decisions:
 - Every file is written beside its place and renamed when it is whole, so a file that stands is complete.
-- A pair is known by its texts alone (`pair_id`), not by its row, its file or its label: a verdict stays with its pair
-  when the data are sorted, flipped or cleaned.
+- A pair is known by its texts and its label (`pair_id`), not by its row or its file: a verdict on a label stays with it
+  when the data are sorted or cleaned, and is none on the label that a flip has made.
 - Lists read `pairs.parquet` with DuckDB, so a million rows stay on disk; one pair is read from the one shard that
   holds it, and is equal to what the scorer gave.
 - DuckDB sees nothing but the folder: other files, the network, extensions and its own settings are closed to it.
@@ -34,10 +34,12 @@ from ..preferences import PreferencePair, RowProblem
 from ..results import ScoredPair
 from ..words import SURROGATES
 from .filters import Filter, condition, quoted
-from .shards import pair_id as pair_id  # what names a pair everywhere
+from .shards import is_tie as is_tie  # with pair_id and texts_of: what names a pair everywhere
+from .shards import pair_id as pair_id
 from .shards import preference_pair, read_problems, read_rows, scored_pair, shard_path
+from .shards import texts_of as texts_of
 
-VERSION = 1  # of the folder's form
+VERSION = 2  # of the folder's form
 MEMORY = "1GB"  # DuckDB's; half of what opening a million pairs may take
 
 

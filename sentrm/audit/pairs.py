@@ -1,7 +1,7 @@
 """`pairs.parquet`: one light row a pair, made by DuckDB from the shards, in the order of (row, number).
 
-pair_id                     the digest of the texts; where several pairs have the same, the second in the data's
-                            order is "<digest>-2", the third "<digest>-3", …
+pair_id                     of texts and label, see `shards.pair_id`; where several pairs have the same texts, that of
+                            the second in the data's order ends with "-2", of the third with "-3", …
 row, number, shard          where it stands: record from 1, place in the record from 0, shard from 0
 id, source                  the data's own
 prompt_id                   16 hex digits, the same for pairs of one prompt
@@ -34,7 +34,8 @@ from .shards import written_whole
 
 MOST_METADATA = 50  # columns
 PAIR_ID = """
-    digest || coalesce('-' || nullif(row_number() OVER (PARTITION BY digest ORDER BY row, number), 1), '') AS pair_id
+    digest || coalesce('-' || nullif(row_number() OVER (PARTITION BY digest[:16] ORDER BY row, number), 1), '')
+    AS pair_id
 """
 COLUMNS = """
     digest, row, number, ((row - 1) // {rows_per_shard})::INTEGER AS shard,

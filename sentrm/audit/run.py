@@ -44,6 +44,7 @@ from .shards import SCHEMA, shard_path, to_json, to_row, written_whole
 
 # Fields that the shards hold in columns of their own, so that they are no metadata.
 HELD = ("prompt", "chosen", "rejected", "id", "source", "context", "probability", "tie", "response_a", "response_b")
+KEPT = ".data"  # in the audit folder: a copy of data that would not stay where they were
 Read = list[PreferencePair] | RowProblem
 
 
@@ -157,7 +158,13 @@ def _asked(
             digest, size = hashlib.file_digest(stream, "sha256").hexdigest(), file.stat().st_size
     return {
         "version": VERSION,
-        "data": {"source": str(source), "split": split, "columns": dict(columns), "sha256": digest, "bytes": size},
+        "data": {
+            "source": str(file.resolve() if file.exists() else source),
+            "split": split,
+            "columns": dict(columns),
+            "sha256": digest,
+            "bytes": size,
+        },
         "model": asdict(scorer.model_info),
         "segmenter": asdict(scorer.segmenter_info),
         "max_length": scorer.encoder.max_length,

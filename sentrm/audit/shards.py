@@ -33,7 +33,7 @@ import pyarrow.parquet
 from ..errors import AuditError
 from ..preferences import SIDES, PreferencePair, RowProblem, split_key
 from ..results import ModelInfo, Prompt, ScoredPair, ScoredResponse, SegmenterInfo, Span
-from ..words import SURROGATES
+from ..words import SURROGATES, harmless_cell
 
 SENTENCE_COLUMNS = ("values", "rewards", "weights", "contributions")
 _OF_SIDE = {
@@ -55,14 +55,32 @@ SCHEMA = pyarrow.schema(
 )
 
 
-def pair_id(prompt: Prompt, chosen: str, rejected: str) -> str:
-    """16 hex digits that name a pair by its texts, the same whichever response is chosen.
+def pair_id(prompt: Prompt, chosen: str, rejected: str, probability: float = 1.0) -> str:
+    """What names a pair: 16 hex digits of its texts, the same whichever is chosen, and a letter for its label.
 
-    >>> pair_id("Hi", "Hello.", "No.") == pair_id("Hi", "No.", "Hello.")
-    True
+    The letter is a where the label prefers the response that sorts first, b where it prefers the other; of a tie it is
+    c where the one that sorts first is the chosen one, else d. A file whose formulas a CSV has neutralised has the
+    same ids.
+
+    >>> one, other = pair_id("Hi", "Hello.", "No."), pair_id("Hi", "No.", "Hello.")
+    >>> one[:16] == other[:16], one[16:], other[16:], pair_id("Hi", "Hello.", "No.", 0.2) == other
+    (True, 'a', 'b', True)
     """
-    texts = sorted(SURROGATES.sub("\ufffd", text) for text in (chosen, rejected))
-    return hashlib.sha256(to_json([prompt, texts]).encode()).hexdigest()[:16]
+    sides = [harmless_cell(SURROGATES.sub("\ufffd", text)) for text in (chosen, rejected)]
+    asked = harmless_cell(SURROGATES.sub("\ufffd", prompt)) if isinstance(prompt, str) else prompt
+    digest = hashlib.sha256(to_json([asked, sorted(sides)]).encode()).hexdigest()
+    first = (sides[0] <= sides[1]) == (probability >= 0.5)
+    return digest[:16] + ("ab" if probability != 0.5 else "cd")[not first]
+
+
+def texts_of(pair_id: str) -> str:
+    """The part of an id that is of the texts alone."""
+    return pair_id[:16]
+
+
+def is_tie(pair_id: str) -> bool:
+    """Whether the label of the pair is a tie."""
+    return pair_id[16:17] in ("c", "d")
 
 
 def to_json(value: Any) -> str:
@@ -106,7 +124,7 @@ def to_row(
     values = {
         "row": row,
         "number": number,
-        "digest": pair_id(prompt, chosen.text, rejected.text),
+        "digest": pair_id(prompt, chosen.text, rejected.text, pair.probability),
         "id": pair.id,
         "source": pair.source,
         "prompt": to_json(prompt),

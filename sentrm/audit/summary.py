@@ -29,7 +29,7 @@ from ..errors import AuditError
 from . import measures
 from .duplicates import contradicting, exact, near
 from .features import COLUMNS, Features, read_features
-from .folder import AuditFolder
+from .folder import AuditFolder, texts_of
 from .shards import written_whole
 from .suspects import confident, suspicion, votes
 
@@ -114,9 +114,9 @@ def _labels(table: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     return table["label_probability"] != 0.5, np.where(table["label_probability"] < 0.5, -1.0, 1.0)
 
 
-def _digests(table: Mapping[str, np.ndarray]) -> list[str]:
-    """What names the texts of each pair, without the number of one that stands in the data again."""
-    return [id.partition("-")[0] for id in table["pair_id"]]
+def _texts(table: Mapping[str, np.ndarray]) -> list[str]:
+    """What names the texts of each pair, whatever its label."""
+    return [texts_of(id) for id in table["pair_id"]]
 
 
 def _measured(table: Mapping[str, np.ndarray], features: Features) -> dict[str, Any]:
@@ -159,7 +159,7 @@ def _measured(table: Mapping[str, np.ndarray], features: Features) -> dict[str, 
 
 def _duplicates(table: Mapping[str, np.ndarray], features: Features) -> dict[str, np.ndarray]:
     ids = table["pair_id"]
-    first = exact(_digests(table))
+    first = exact(_texts(table))
     own = np.arange(len(ids))
     alike = near(features.texts) if features.texts else own
     prefers_first = features.first == (table["label_probability"] > 0.5)  # whether the text that sorts first is better
@@ -241,13 +241,13 @@ def _out_of_fold(table: Mapping[str, np.ndarray], features: Features, file: Path
     try:
         for line in file.read_text(encoding="utf-8").splitlines():
             one = json.loads(line)
-            margins[one["pair_id"], one["first"]] = float(one["margin"])
+            margins[texts_of(one["pair_id"]), one["first"]] = float(one["margin"])
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise AuditError(
             f"cannot read {file}: {error!r:.200}. Expected lines of pair_id, first and margin, as "
             "python -m training.out_of_fold writes them."
         ) from error
-    keys = zip(_digests(table), features.first.tolist(), strict=True)
+    keys = zip(_texts(table), features.first.tolist(), strict=True)
     found = np.array([margins.get(key, np.nan) for key in keys], dtype=float)
     if np.isnan(found).all():
         raise AuditError(f"{file} knows none of the {len(found)} pairs; expected margins of the same data.")

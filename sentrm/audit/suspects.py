@@ -57,11 +57,17 @@ def confident(wrong: np.ndarray) -> np.ndarray:
     return (wrong >= np.mean(1 - wrong)) & (wrong > 0.5)
 
 
-def carrier(pair: ScoredPair) -> Carrier | None:
-    """The sentence whose contribution pulls the margin furthest from the label: down in chosen, up in rejected."""
+def carrier(pair: ScoredPair, better: Side = "chosen") -> Carrier | None:
+    """The sentence whose contribution pulls the margin furthest from the label: down in the response that the label
+    prefers, up in the other."""
     pulls = [Carrier("chosen", i, one) for i, one in enumerate(pair.a.contributions[1:])]
     pulls += [Carrier("rejected", i, one) for i, one in enumerate(pair.b.contributions[1:])]
-    return max(pulls, key=lambda one: one.contribution * (-1 if one.side == "chosen" else 1), default=None)
+    return max(pulls, key=lambda one: one.contribution * (-1 if one.side == better else 1), default=None)
+
+
+def better_side(probability: float) -> Side:
+    """The response that a label of this probability prefers; at a tie the chosen one stands for it."""
+    return "rejected" if probability < 0.5 else "chosen"
 
 
 def reasons(row: Mapping[str, Any]) -> list[str]:
@@ -77,14 +83,16 @@ def reasons(row: Mapping[str, Any]) -> list[str]:
         found.append(f"the same as pair {row['duplicate_of']}")
     if row.get("near_duplicate_of"):
         found.append(f"nearly the same as pair {row['near_duplicate_of']}")
-    margin, fold = row["margin"], row.get("out_of_fold")
-    if fold is not None and fold < 0:
-        found.append(f"a model trained without it prefers the rejected response ({_sure(fold)})")
+    better = better_side(row["label_probability"])
+    worse, sign = ("rejected", 1) if better == "chosen" else ("chosen", -1)
+    margin, fold = row["margin"] * sign, row.get("out_of_fold")
+    if fold is not None and fold * sign < 0:
+        found.append(f"a model trained without it prefers the {worse} response ({_sure(fold * sign)})")
     if margin < 0:
-        found.append(f"the model prefers the rejected response by {plain(-margin, 2)} ({_sure(margin)})")
+        found.append(f"the model prefers the {worse} response by {plain(-margin, 2)} ({_sure(margin)})")
     models = row.get("models") or 1
     if models > 1 and row.get("against"):
-        found.append(f"{row['against']} of {models} models prefer the rejected response")
+        found.append(f"{row['against']} of {models} models prefer the {worse} response")
     if row.get("truncated"):
         found.append("the model did not read all of it")
     return found

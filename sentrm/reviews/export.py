@@ -31,9 +31,9 @@ from ..audit.shards import written_whole
 from ..errors import ReviewError
 from ..export import new_folder
 from ..preferences import PreferencePair, RowProblem, stream_rows
-from ..report import _cell
+from ..words import harmless_cell
 from .log import ReviewLog
-from .relabel import NotExpressible, Record, flipped, tied
+from .relabel import NotExpressible, Record, flipped, tied, untied
 from .votes import VERDICTS
 
 Format = Literal["jsonl", "csv", "parquet", "datasets"]
@@ -59,7 +59,8 @@ class Exported:
 
 
 def decide(verdicts: Iterable[tuple[str, str, str]]) -> dict[str, str]:
-    """Pair id -> the verdict most annotators gave, or `UNRESOLVED`.
+    """Pair id -> the verdict most annotators gave, or `UNRESOLVED`. Copies of a pair, whose ids differ by a number at
+    the end, are one: what is said of one is said of all.
 
     >>> decide([("p", "ann", "flip"), ("p", "bob", "flip"), ("p", "eve", "agree"), ("q", "ann", "skip")])
     {'p': 'flip'}
@@ -67,7 +68,7 @@ def decide(verdicts: Iterable[tuple[str, str, str]]) -> dict[str, str]:
     votes: dict[str, Counter[str]] = {}
     for pair, _, verdict in verdicts:
         if verdict != "skip":
-            votes.setdefault(pair, Counter())[verdict] += 1
+            votes.setdefault(pair.partition("-")[0], Counter())[verdict] += 1
     leading = {pair: counts.most_common(2) for pair, counts in votes.items()}
     return {
         pair: UNRESOLVED if len(two) == 2 and two[0][1] == two[1][1] else two[0][0] for pair, two in leading.items()
@@ -92,7 +93,8 @@ def export_cleaned(
         source: what was audited, with `columns` and `split` as there.
         decisions: pair id -> verdict, see `decide`.
         out: a file, replaced if it stands; for `datasets` a new folder.
-        flip: whether flipped pairs are turned; else they stay.
+        flip: whether flipped pairs are turned, and ties of which one side was found better get that label; else they
+            stay.
         drop: verdicts whose pairs are left out.
         ties: mark them where the schema can say so, keep them as they are, or drop them.
 
@@ -152,15 +154,16 @@ class _Cleaned:
     def __iter__(self) -> Iterator[Record]:
         self.done: Counter[str] = Counter()
         self.left: list[RowProblem] = []
-        places: Counter[str] = Counter()  # pairs of each digest so far
+        self.known: set[str] = set()
         for row, (record, read) in enumerate(stream_rows(self.source, columns=self.columns, split=self.split), start=1):
             self.done["rows"] += 1
             if isinstance(read, RowProblem):
                 self.left.append(read)
                 cleaned = record if isinstance(record, dict) else None
             else:
-                verdicts = [self.decisions.get(id, "") for id in _ids(read, places)]
-                self.done["known"] += sum(map(bool, verdicts))
+                ids = [pair_id(pair.prompt, pair.chosen, pair.rejected, pair.probability) for pair in read]
+                verdicts = [self.decisions.get(id, "") for id in ids]
+                self.known |= self.decisions.keys() & ids
                 self.done[UNRESOLVED] += verdicts.count(UNRESOLVED)
                 try:
                     cleaned = self._apply(record, read, verdicts)
@@ -170,7 +173,7 @@ class _Cleaned:
             if cleaned is not None:
                 self.done["written"] += 1
                 yield cleaned
-        if self.decisions and not self.done["known"]:
+        if self.decisions and not self.known:
             raise ReviewError(
                 f"none of the {len(self.decisions):,} decided pairs is in {self.source}. Expected the data that were "
                 "audited, with the same columns; nothing was written."
@@ -181,16 +184,20 @@ class _Cleaned:
         if all(verdict in self.dropped for verdict in verdicts):
             self.done["dropped"] += 1
             return None
-        if not (self.dropped | self.changed) & set(verdicts):
+        tie = pairs[0].probability == 0.5
+        changed = self.changed if not tie else {"agree", "flip"} if "flip" in self.changed else set()
+        if not (self.dropped | changed) & set(verdicts):
             return record
         if len(pairs) > 1:
             raise NotExpressible(
                 f"ranks responses in {len(pairs)} pairs, of which some are decided; it was left as it is"
             )
-        cleaned = (
-            flipped(record, self.columns, pairs[0].probability) if verdicts == ["flip"] else tied(record, self.columns)
-        )
-        self.done[verdicts[0]] += 1
+        (verdict,) = verdicts
+        if verdict == "tie":
+            cleaned = tied(record, self.columns)
+        else:
+            cleaned = untied(record, self.columns, verdict == "agree") if tie else flipped(record, self.columns)
+        self.done[verdict if verdict == "tie" else "flip"] += 1
         return cleaned
 
     def report(self) -> Exported:
@@ -202,18 +209,10 @@ class _Cleaned:
             tied=done["tie"],
             dropped=done["dropped"],
             unresolved=done[UNRESOLVED],
-            unknown=len(self.decisions) - done["known"],
+            unknown=len(self.decisions) - len(self.known),
             left=tuple(self.left),
             neutralised=done["neutralised"],
         )
-
-
-def _ids(pairs: Sequence[PreferencePair], places: Counter[str]) -> Iterator[str]:
-    """The ids that the audit gave: of pairs with the same texts, all but the first carry a number."""
-    for pair in pairs:
-        digest = pair_id(pair.prompt, pair.chosen, pair.rejected)
-        places[digest] += 1
-        yield digest if places[digest] == 1 else f"{digest}-{places[digest]}"
 
 
 def _write_jsonl(path: Path, rows: _Cleaned) -> None:
@@ -231,7 +230,7 @@ def _write_csv(path: Path, rows: _Cleaned) -> None:
     neutralised = 0
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, names)
-        writer.writerow({name: _cell(name) for name in names})
+        writer.writerow({name: harmless_cell(name) for name in names})
         for row in rows:
             cells = {name: _csv_cell(name, value) for name, value in row.items()}
             neutralised += sum(cells[name] != value for name, value in row.items() if isinstance(value, str))
@@ -242,7 +241,7 @@ def _write_csv(path: Path, rows: _Cleaned) -> None:
 def _csv_cell(name: str, value: Any) -> Any:
     if isinstance(value, list | dict):
         raise TypeError(f"the column {name!r} holds a {type(value).__name__}, a CSV text and numbers alone")
-    return _cell(value) if isinstance(value, str) and not _is_number(value) else value
+    return harmless_cell(value) if isinstance(value, str) and not _is_number(value) else value
 
 
 def _is_number(text: str) -> bool:

@@ -5,8 +5,8 @@ Decisions:
   so a queue goes on after a restart, and after an undo it gives the pair again.
 - A pair is for an annotator who has not voted on it, until `overlap` others have. A skip or flag is the annotator's own
   vote; a skip is none of the `overlap`.
-- In a blind queue others' votes are seen after one's own, for which a skip does not count, and the sides are shuffled:
-  a coin for each annotator and pair, the same at every look.
+- Others' votes are seen after one's own, for which a skip does not count. In a blind queue the sides are shuffled: a
+  coin for each annotator and pair, the same at every look.
 - Two annotators who ask at once may get the same pair; both votes stand.
 """
 
@@ -69,11 +69,11 @@ def sides_swapped(queue: Queue, pair_id: str, annotator: str) -> bool:
     return queue.blind and _draw(queue, f"{pair_id}\n{annotator}")[0] % 2 == 1
 
 
-def visible_votes(log: ReviewLog, queue: Queue, pair_id: str, annotator: str) -> list[Vote]:
-    """The current votes on the pair that the annotator may see: in a blind queue the own alone until it is given."""
+def visible_votes(log: ReviewLog, pair_id: str, annotator: str) -> list[Vote]:
+    """The current votes on the pair that the annotator may see: the own alone until it is given."""
     votes = log.current(pair_id)
     own = [vote for vote in votes if vote.annotator == annotator]
-    return votes if not queue.blind or any(vote.verdict != "skip" for vote in own) else own
+    return votes if any(vote.verdict != "skip" for vote in own) else own
 
 
 def _draw(queue: Queue, text: str) -> bytes:

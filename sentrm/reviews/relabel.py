@@ -5,7 +5,8 @@ Decisions:
   "chosen" in its name changes places with its twin (chosen_score, score_chosen, chosen-rating, chosen_ids, ...).
 - `margin` is how far chosen is ahead, so it changes its sign. `messages`, where it repeats chosen, goes on doing so.
 - In an arena's row the responses stay where they are and the winner changes; two ranked responses change their ranks.
-- A tie is written where the row has a column for it: winner, ranks or scores of two, probability, tie, label.
+- A tie is written where the row has a column for it: winner, ranks or scores of two, probability, tie, label; and where
+  one side of a tie is found better, the same column says so.
 - What the schema has no words for is said (`NotExpressible`), never approximated.
 """
 
@@ -22,18 +23,15 @@ class NotExpressible(Exception):
     """Why a record of this schema cannot carry the label."""
 
 
-def flipped(record: Record, columns: Mapping[str, str | None], probability: float) -> Record:
-    """The record with its two responses' places changed.
+def flipped(record: Record, columns: Mapping[str, str | None]) -> Record:
+    """The record, whose label is no tie, with its two responses' places changed.
 
     Args:
         columns: field -> its name in the data, as for `load_preferences`.
-        probability: the label's, that chosen is preferred.
 
     Raises:
-        NotExpressible: the row is labelled a tie, or ranks more than two responses.
+        NotExpressible: the row ranks more than two responses.
     """
-    if probability == 0.5:
-        raise NotExpressible("is labelled a tie, which has no other side; it was left as it is")
     chosen, rejected, margin, responses = (_name(columns, f) for f in ("chosen", "rejected", "margin", "responses"))
     if _is_arena(record, chosen):
         winner = str(record["winner"])
@@ -58,14 +56,35 @@ def tied(record: Record, columns: Mapping[str, str | None]) -> Record:
         return record | {"winner": "tie"}
     if _is_ranked(record, chosen, responses):
         return record | {name: [places[0]] * 2 for name, places in _two_ranks(record, columns, responses).items()}
-    said: Record = {}
-    for field, word in (("probability", 0.5), ("tie", True), ("label", "tie")):
-        name = _name(columns, field)
-        if name in record and (field != "label" or str(record[name]).lower() in ("chosen", "rejected", "tie")):
-            said[name] = str(word).lower() if isinstance(record[name], str) else word
+    said = _said(record, columns, 0.5, True, "tie")
     if not said:
         raise NotExpressible("has no column that says tie (winner, probability, tie or label); it was left as it is")
     return record | said
+
+
+def untied(record: Record, columns: Mapping[str, str | None], chosen_better: bool) -> Record:
+    """The record of a tie as one in which a response is preferred: the chosen one, which of an arena's row or a ranked
+    one is the first, or the other. Raises NotExpressible where scores would have to be made up."""
+    chosen, responses = _name(columns, "chosen"), _name(columns, "responses")
+    if _is_arena(record, chosen):
+        return record | {"winner": "model_a" if chosen_better else "model_b"}
+    if _is_ranked(record, chosen, responses):
+        ranks, places = _name(columns, "ranks"), _two_ranks(record, columns, responses)
+        if list(places) != [ranks]:
+            raise NotExpressible("has equal scores, and no rank that could say which is better; it was left as it is")
+        return record | {ranks: [1, 2] if chosen_better else [2, 1]}
+    preferred = record | _said(record, columns, 1.0, False, "chosen")
+    return preferred if chosen_better else flipped(preferred, columns)
+
+
+def _said(record: Record, columns: Mapping[str, str | None], probability: float, tie: bool, label: str) -> Record:
+    """The columns of the record that say the label, with these values in the form they have."""
+    said: Record = {}
+    for field, word in (("probability", probability), ("tie", tie), ("label", label)):
+        name = _name(columns, field)
+        if name in record and (field != "label" or str(record[name]).lower() in ("chosen", "rejected", "tie")):
+            said[name] = str(word).lower() if isinstance(record[name], str) else word
+    return said
 
 
 _OTHER = {"a": "b", "b": "a", "A": "B", "B": "A"}

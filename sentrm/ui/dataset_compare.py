@@ -1,7 +1,7 @@
 """Two audits beside each other: two models on the same data, or two versions of the data.
 
-Pairs are matched by their id, which is of their texts alone. A pair changed sides where the model of one audit agrees
-with the label that it has there, and that of the other does not.
+Pairs are matched by their texts, so one whose label was flipped between two versions is matched too. A pair changed
+sides where the model of one audit agrees with the label that it has there, and that of the other does not.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import pyarrow
 import pyarrow.compute
 import pyarrow.parquet
 
-from ..audit.folder import AuditFolder
+from ..audit.folder import AuditFolder, texts_of
 from ..errors import AuditError
 from ..words import counted, plain, signed, visible
 from .dataset_tables import Cell, Summary, estimate, name_of, slice_words, table
@@ -71,7 +71,7 @@ class Changed:
         if not self.both:
             return "The two audits have no pair in common."
         return (
-            f"{counted(self.both, 'pair')} in both, matched by id; {self.gained + self.lost:,} changed sides: "
+            f"{counted(self.both, 'pair')} in both, matched by their texts; {self.gained + self.lost:,} changed sides: "
             f"{self.gained:,} right in {visible(names[1])} alone, {self.lost:,} right in {visible(names[0])} alone."
         )
 
@@ -89,9 +89,9 @@ def changed_sides(one: AuditFolder, other: AuditFolder) -> Changed:
 def _changed(one: tuple[Path, int], other: tuple[Path, int]) -> Changed:
     """Of two lists of pairs, each with the time it was written."""
     ours, theirs = (pyarrow.parquet.read_table(file, columns=["pair_id", "agrees"]) for file, _ in (one, other))
-    ours = ours.append_column("at", pyarrow.array(range(len(ours))))
-    theirs = theirs.rename_columns(["pair_id", "agrees_there"])
-    both = ours.join(theirs, "pair_id", join_type="inner").sort_by("at")
+    ours = _by_texts(ours).append_column("at", pyarrow.array(range(len(ours))))
+    theirs = _by_texts(theirs).select(["texts", "agrees"]).rename_columns(["texts", "agrees_there"])
+    both = ours.join(theirs, "texts", join_type="inner").sort_by("at")
     here, there = both["agrees"], both["agrees_there"]
     gained = pyarrow.compute.fill_null(pyarrow.compute.and_not(there, here), False)
     lost = pyarrow.compute.fill_null(pyarrow.compute.and_not(here, there), False)
@@ -99,6 +99,12 @@ def _changed(one: tuple[Path, int], other: tuple[Path, int]) -> Changed:
     ids = tuple(changed.to_pylist()) if len(changed) <= MOST_IDS else ()
     right, wrong = (int(pyarrow.compute.sum(one).as_py() or 0) for one in (gained, lost))
     return Changed(len(both), right, wrong, ids)
+
+
+def _by_texts(pairs: pyarrow.Table) -> pyarrow.Table:
+    """With the ids less the letter of the label."""
+    texts = [texts_of(id) + id[17:] for id in pairs["pair_id"].to_pylist()]
+    return pairs.append_column("texts", pyarrow.array(texts, pyarrow.string()))
 
 
 def _points(one: float | None, other: float | None) -> str:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import asdict
@@ -22,7 +23,8 @@ from typing import Any
 
 import gradio as gr
 
-from ..audit.run import Progress, score_dataset
+from ..audit.run import KEPT, Progress, score_dataset
+from ..audit.shards import written_whole
 from ..audit.summary import summarise
 from ..errors import PreferenceDataError, SentrmError
 from ..inspection import failure
@@ -197,6 +199,8 @@ class Scoring:
         try:
             source, called = self._source(*asked)
             out = self.workbench.place(self._label(source, called, columns))
+            if asked[0]:
+                source = _kept(Path(source), out)
 
             def work() -> None:
                 nonlocal doing
@@ -250,6 +254,16 @@ class Scoring:
 
     def _resting(self, said: dict[str, Any] | None) -> dict[Any, Any]:
         return {self.panel: said, self.button: gr.update(interactive=True), self.stop: gr.update(visible=False)}
+
+
+def _kept(upload: Path, out: Path) -> str:
+    """A copy in the audit's folder: an upload is gone after a restart, and cleaned data are made of it."""
+    kept = out / KEPT / upload.name
+    if not kept.exists():
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        with written_whole(kept) as aside:
+            shutil.copyfile(upload, aside)
+    return str(kept)
 
 
 def progress_words(now: Progress) -> str:

@@ -73,7 +73,7 @@ def review_page(app: gr.Blocks, workbench: Workbench, inspect: bool = True) -> N
                 _choice(
                     "Format", [("JSONL", "jsonl"), ("CSV", "csv"), ("Parquet", "parquet"), ("datasets", "datasets")]
                 ),
-                _choice("Labels found wrong", [("turn around", "turn"), ("keep", "keep")]),
+                _choice("Labels found wrong", [("turn around", "turn"), ("leave out", "drop"), ("keep", "keep")]),
                 _choice("Both bad", [("leave out", "drop"), ("keep", "keep")]),
                 _choice("Flagged", [("leave out", "drop"), ("keep", "keep")]),
                 _choice("Ties", [("mark as ties", "mark"), ("keep", "keep"), ("leave out", "drop")]),

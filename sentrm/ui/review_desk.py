@@ -5,8 +5,8 @@ Decisions:
   alone. So a page goes on after the app was killed and started again, and two tabs do not disturb each other.
 - Blind means absent: until the annotator has voted, what is answered holds neither scores and colours nor the label nor
   others' votes; the value is made of what is named in `blind_value`, not by taking known secrets away.
-- The page speaks of A and B as they are shown; they become chosen and rejected here alone, as
-  `sides_swapped` drew them.
+- The page speaks of A and B as they are shown; they become chosen and rejected here alone, as `sides_swapped` drew
+  them, and agree or flip by which of them the label prefers. Of a tie, agree says that the chosen one is better.
 - A vote is answered once the log has written it. In a blind queue the answer shows the pair with its scores; in an open
   one, and after a skip, the next pair.
 - A vote counts as blind if the scores were hidden and the annotator had not voted on the pair before, undone or not.
@@ -24,15 +24,15 @@ from urllib.parse import parse_qs, urlencode
 import gradio as gr
 
 from ..audit.filters import Filter, filters_from_query, filters_to_query
-from ..audit.folder import AuditFolder
-from ..audit.suspects import reasons
+from ..audit.folder import AuditFolder, is_tie
+from ..audit.suspects import better_side, carrier, reasons
 from ..errors import AuditError, ReviewError, SentrmError
 from ..heatmap import heatmap_value
 from ..results import Prompt, ScoredPair
 from ..reviews.log import ReviewLog
 from ..reviews.queues import next_pair, ordered, progress, sides_swapped, visible_votes
 from ..reviews.votes import Action, Order, Queue, Vote
-from ..words import counted, visible
+from ..words import counted, signed, visible
 from .dataset_list import filter_words
 from .workbench import Workbench
 
@@ -113,7 +113,8 @@ class Desk:
                 pair = self._next(log, folder, address, annotator)
             case "vote":
                 vote = self._vote(log, folder, address, annotator, asked)
-                said = "Saved: " + _vote_words(vote, sides_swapped(address.queue, pair, annotator)) + "."
+                better = _better(folder, pair, sides_swapped(address.queue, pair, annotator))
+                said = f"Saved: {_vote_words(vote, better)}."
                 if vote.verdict == "skip" or not address.blind:
                     pair = self._next(log, folder, address, annotator)
             case "undo" | "redo":
@@ -177,7 +178,7 @@ class Desk:
         pair, swapped = folder.pair(pair_id), sides_swapped(queue, pair_id, annotator)
         verdict = choice
         if choice in ("a", "b"):
-            verdict = "agree" if (choice == "b") == swapped else "flip"
+            verdict = "agree" if choice == _better(folder, pair_id, swapped) else "flip"
         return log.vote(
             pair_id,
             annotator,
@@ -192,11 +193,15 @@ class Desk:
     def _mark_all(
         self, log: ReviewLog, folder: AuditFolder, address: Address, annotator: str, asked: Mapping[str, Any]
     ) -> str:
-        found, verdict = self.ids(folder, address), asked.get("verdict")
+        found, verdict = self.ids(folder, address), str(asked.get("verdict"))
         if asked.get("count") != len(found):
             raise ReviewError(f"the queue now has {counted(len(found), 'pair')}. Nothing was marked; confirm again.")
-        done = log.vote_all(found, annotator, str(verdict), reason=_text(asked, "reason").strip())
-        return f"Marked {counted(done, 'pair')}: {str(verdict).replace('_', ' ')}. Undo takes all of it back at once."
+        told = ""
+        if verdict in ("agree", "flip") and (ties := sum(map(is_tie, found))):
+            found = [pair_id for pair_id in found if not is_tie(pair_id)]
+            told = f" {counted(ties, 'tie')} left out: of a tie no side is the better one."
+        done = log.vote_all(found, annotator, verdict, reason=_text(asked, "reason").strip())
+        return f"Marked {counted(done, 'pair')}: {verdict.replace('_', ' ')}.{told} Undo takes all of it back at once."
 
     def _changed(self, folder: AuditFolder, do: str, done: Action | None, pair: str) -> tuple[str, str]:
         """The pair to show after an undo or redo, and what to say."""
@@ -238,8 +243,10 @@ class Desk:
             return {"message": _done(top["progress"]), "desk": top}
         pair = folder.pair(pair_id)
         swapped = sides_swapped(queue, pair_id, annotator)
-        votes = visible_votes(log, queue, pair_id, annotator)
+        better = _better(folder, pair_id, swapped)
+        votes = visible_votes(log, pair_id, annotator)
         own = next((vote for vote in votes if vote.annotator == annotator), None)
+        others = [vote for vote in votes if vote is not own]
         open_ = not queue.blind or (own is not None and own.verdict != "skip")
         value = heatmap_value(replace(pair, a=pair.b, b=pair.a) if swapped else pair)
         desk = {
@@ -247,9 +254,9 @@ class Desk:
             "pair": pair_id,
             "prompt": prompt_parts(pair.prompt),
             "seen": own.id if own else 0,
-            "own": _own(own, swapped, pair) if own else None,
+            "own": _own(own, swapped, better, pair) if own else None,
             "known": queue.blind and own is None and log.has_voted(pair_id, annotator),
-            "revealed": _revealed(folder, pair_id, votes, annotator, swapped) if open_ else None,
+            "revealed": _revealed(folder, pair_id, pair, others, better, swapped) if open_ else None,
         }
         return {**(value if open_ else blind_value(value)), "desk": desk}
 
@@ -278,33 +285,35 @@ def prompt_parts(prompt: Prompt) -> list[tuple[str, str]]:
 
 
 def _revealed(
-    folder: AuditFolder, pair_id: str, votes: Sequence[Vote], annotator: str, swapped: bool
+    folder: AuditFolder, pair_id: str, pair: ScoredPair, votes: Sequence[Vote], better: str, swapped: bool
 ) -> dict[str, Any]:
-    """What stands beside the scores once they may be seen."""
+    """What stands beside the scores once they may be seen. `votes` are others'."""
     row = folder.page([Filter("pair_id", "=", pair_id)], size=1)[0]
-    tie = row["label_probability"] == 0.5
+    why = reasons(row)
+    found = carrier(pair, better_side(row["label_probability"]))
+    if found and (row.get("suspect") or row["agrees"] is False):
+        response, letter = (pair.a, "AB"[swapped]) if found.side == "chosen" else (pair.b, "BA"[swapped])
+        sentence = response.sentences[found.sentence].strip()
+        why.append(f"most against the label, {signed(found.contribution)} in {letter}: {sentence}")
     return {
-        "label": "tie" if tie else _letter(True, swapped),
-        "why": [visible(one) for one in reasons(row)],
+        "label": "tie" if is_tie(pair_id) else better.upper(),
+        "why": [visible(one) for one in why],
         "votes": [
-            [visible(one) for one in (vote.annotator, _vote_words(vote, swapped), vote.reason, vote.comment)]
+            [visible(one) for one in (vote.annotator, _vote_words(vote, better), vote.reason, vote.comment)]
             for vote in votes
-            if vote.annotator != annotator
         ],
     }
 
 
-def _own(vote: Vote, swapped: bool, pair: ScoredPair) -> dict[str, Any]:
+def _own(vote: Vote, swapped: bool, better: str, pair: ScoredPair) -> dict[str, Any]:
     """The annotator's own vote as the page gave it."""
-    choice = vote.verdict
-    if choice in ("agree", "flip"):
-        choice = _letter(choice == "agree", swapped).lower()
+    choice = _side(vote.verdict, better) if vote.verdict in ("agree", "flip") else vote.verdict
     sides = {"chosen": int(swapped), "rejected": int(not swapped)}
     counts = {"chosen": len(pair.a.spans), "rejected": len(pair.b.spans)}
     marks = [m for m in vote.marks if m["sentence"] < counts[m["side"]]]
     return {
         "choice": choice,
-        "words": _vote_words(vote, swapped),
+        "words": _vote_words(vote, better),
         "reason": vote.reason,
         "comment": vote.comment,
         "marks": [[sides[mark["side"]], mark["sentence"], mark["mark"]] for mark in marks],
@@ -329,15 +338,21 @@ def _marks(pair: ScoredPair, swapped: bool, marks: Any) -> list[dict[str, Any]]:
     return said
 
 
-def _vote_words(vote: Vote, swapped: bool) -> str:
-    if vote.verdict in WORDS:
-        return WORDS[vote.verdict]
-    return f"{_letter(vote.verdict == 'agree', swapped)} is better"
+def _vote_words(vote: Vote, better: str) -> str:
+    return WORDS.get(vote.verdict) or f"{_side(vote.verdict, better).upper()} is better"
 
 
-def _letter(chosen: bool, swapped: bool) -> str:
-    """Where the chosen response stands, or the rejected one."""
-    return "B" if chosen == swapped else "A"
+def _better(folder: AuditFolder, pair_id: str, swapped: bool) -> str:
+    """Where the response stands that the label prefers, a or b; at a tie the chosen one."""
+    found = folder.column("label_probability", [Filter("pair_id", "=", pair_id)])
+    if not len(found):
+        raise AuditError(f"there is no pair {pair_id!r:.60} in this audit; open one of its list.")
+    return "ab"[(better_side(found[0]) == "chosen") == swapped]
+
+
+def _side(verdict: str, better: str) -> str:
+    """Which side an agree or a flip calls better, a or b."""
+    return better if verdict == "agree" else "ab"[better == "a"]
 
 
 def _done(progress: Mapping[str, int]) -> str:

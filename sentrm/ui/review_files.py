@@ -17,8 +17,11 @@ from threading import Lock
 from typing import Any, Literal, get_args
 from weakref import finalize
 
+import numpy as np
+
 from ..audit.filters import Filter
 from ..audit.folder import AuditFolder
+from ..audit.run import KEPT as DATA
 from ..audit.shards import written_whole
 from ..errors import ReviewError
 from ..reviews.agreement import MODEL, Estimate, agreement
@@ -40,13 +43,13 @@ class Choices:
     """What becomes of decided pairs in the cleaned data."""
 
     format: Format = "jsonl"
-    flips: str = "turn"  # or keep
+    flips: str = "turn"  # or keep, drop
     both_bad: str = "drop"  # or keep
     flagged: str = "drop"  # or keep
     ties: Ties = "mark"
 
     def __post_init__(self) -> None:
-        allowed = {"flips": ("turn", "keep"), "both_bad": ("drop", "keep"), "flagged": ("drop", "keep")}
+        allowed = {"flips": ("turn", "keep", "drop"), "both_bad": ("drop", "keep"), "flagged": ("drop", "keep")}
         allowed |= {"format": get_args(Format), "ties": get_args(Ties)}
         for name, values in allowed.items():
             if getattr(self, name) not in values:
@@ -54,7 +57,8 @@ class Choices:
 
     @property
     def dropped(self) -> tuple[str, ...]:
-        return ("both_bad",) * (self.both_bad == "drop") + ("flag",) * (self.flagged == "drop")
+        choices = {"flip": self.flips, "both_bad": self.both_bad, "flag": self.flagged}
+        return tuple(verdict for verdict, choice in choices.items() if choice == "drop")
 
 
 class Files:
@@ -126,9 +130,10 @@ class _Inside:
 def cleaned(log: ReviewLog, folder: AuditFolder, out: Path, choices: Choices) -> tuple[Path, Exported]:
     """The data that were audited with the verdicts applied; `out` gets the format's ending. Raises SentrmError."""
     data = folder.about["data"]
+    kept = folder.path / DATA / Path(data["source"]).name
     file = out.with_name(out.name + (ENDINGS[choices.format] if choices.format != "datasets" else ""))
     done = export_cleaned(
-        data["source"],
+        kept if kept.exists() else data["source"],
         decide(log.verdicts(folder.ids())),
         file,
         format=choices.format,
@@ -209,9 +214,10 @@ def agreement_value(log: ReviewLog, folder: AuditFolder) -> dict[str, Any]:
 
 
 def margins_of(folder: AuditFolder) -> dict[str, float]:
-    """Pair id -> the model's margin, of all pairs of the audit."""
-    table = folder.table(["pair_id", "margin"])
-    return dict(zip(table["pair_id"].tolist(), table["margin"].tolist(), strict=True))
+    """Pair id -> by how much the model prefers the response that the label does, of all pairs of the audit."""
+    table = folder.table(["pair_id", "margin", "label_probability"])
+    margins = np.where(table["label_probability"] < 0.5, -table["margin"], table["margin"])
+    return dict(zip(table["pair_id"].tolist(), margins.tolist(), strict=True))
 
 
 def _cells(one: Estimate, name: str) -> list[str]:

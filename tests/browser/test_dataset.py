@@ -235,7 +235,9 @@ def test_two_audits_beside_each_other(visit: Callable[..., Page], audits: Path, 
     with closing(AuditFolder.open(audits / "audits" / "two")) as other:
         here, there = ({row["pair_id"]: row["agrees"] for row in one.page(size=500)} for one in (folder, other))
     changed = sum(here[id] != there[id] for id in here)
-    expect(page.locator("#comparison .message")).to_contain_text(f"120 pairs in both, matched by id; {changed} changed")
+    expect(page.locator("#comparison .message")).to_contain_text(
+        f"120 pairs in both, matched by their texts; {changed} changed"
+    )
     page.click("#comparison .narrow")
     expect(page.locator("#pairs .found")).to_have_text(f"{changed} of 120 pairs")
     assert lists(page, folder).beside == "two"
