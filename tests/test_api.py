@@ -87,6 +87,12 @@ def test_score_pair_is_the_pairs_json(client, inspector):
     assert ScoredPair.from_dict(result).to_dict() == result
 
 
+def test_a_conversation_is_read_as_the_page_reads_it(client, inspector):
+    turns = ("user", "Eggs?"), ("assistant", "Yes?"), ("user", PROMPT)
+    answer = client.predict("user: Eggs?\n\nassistant: Yes?\n\nuser: " + PROMPT, A, B, api_name="/score_pair")
+    same(answer, inspector.pair(tuple({"role": role, "content": text} for role, text in turns), A, B)[0].to_dict())
+
+
 def test_plain_http_gives_the_same(url, inspector):
     events = post(url, "score_pair", PROMPT, A, B)
     assert events.startswith("event: complete\ndata: ")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
@@ -41,6 +42,13 @@ def test_all_responses_are_drawn_on_one_scale(responses):
     behind = responses[order[0]].score - responses[order[-1]].score
     assert f", {behind:.2f} behind · " in value["sides"][-1]["meta"]
     assert value["verdict"] is None
+
+
+def test_a_conversation_is_said(responses):
+    prompt = ({"role": "user", "content": "Eggs?"}, {"role": "assistant", "content": "Yes?"})
+    asked = [replace(one, prompt=prompt) for one in responses]
+    assert ranking_value(asked)["notices"] == ["The prompt is read as a conversation of 2 messages."]
+    assert ranking_value(responses)["notices"] == []
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ import gradio as gr
 
 from ..errors import ScoringError, SentrmError
 from ..inspection import Inspector, failure
+from ..prompts import read_prompt
 
 QUEUE = "score"  # what is scored waits in one queue, the pages' too
 T = TypeVar("T")
@@ -28,12 +29,12 @@ def add_endpoints(inspector: Inspector) -> None:
         "dropped_sentences" and "cut_prompt_tokens" count what did not fit the model.
 
         Args:
-            prompt: What was asked, as plain text.
+            prompt: What was asked, as plain text, or a conversation: user: …, assistant: …, a blank line between two.
             response_a: One response, as plain text.
             response_b: The other response, as plain text.
         """
         return _answer(
-            lambda: inspector.pair(prompt, response_a, response_b)[0].to_dict(),
+            lambda: inspector.pair(read_prompt(prompt), response_a, response_b)[0].to_dict(),
             prompt=prompt,
             response_a=response_a,
             response_b=response_b,
@@ -45,14 +46,15 @@ def add_endpoints(inspector: Inspector) -> None:
         Each result has "text", "score" (in logits), "prompt_term" and "sentences", as in score_pair.
 
         Args:
-            prompt: What was asked, as plain text.
+            prompt: What was asked, as plain text, or a conversation: user: …, assistant: …, a blank line between two.
             responses: The responses, each as plain text.
         """
         if not isinstance(responses, list):
             raise gr.Error(f"responses is {_kind(responses)}; expected a list of texts.", print_exception=False)
         return _answer(
             lambda: [
-                one.to_dict() for one in sorted(inspector.responses(prompt, responses), key=lambda one: -one.score)
+                one.to_dict()
+                for one in sorted(inspector.responses(read_prompt(prompt), responses), key=lambda one: -one.score)
             ],
             prompt=prompt,
             **{f"responses[{i}]": text for i, text in enumerate(responses)},
@@ -64,11 +66,11 @@ def add_endpoints(inspector: Inspector) -> None:
         One number a sentence, in logits and in reading order; the sentences are those of score_responses.
 
         Args:
-            prompt: What was asked, as plain text.
+            prompt: What was asked, as plain text, or a conversation: user: …, assistant: …, a blank line between two.
             response: The response, as plain text.
         """
         return _answer(
-            lambda: list(inspector.leave_one_out(inspector.responses(prompt, [response])[0])),
+            lambda: list(inspector.leave_one_out(inspector.responses(read_prompt(prompt), [response])[0])),
             prompt=prompt,
             response=response,
         )

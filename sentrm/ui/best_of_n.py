@@ -17,6 +17,7 @@ from ..errors import SentrmError
 from ..heatmap import heatmap_value, message_value
 from ..inspection import Inspector, failure
 from ..links import LinkError, encode_pair
+from ..prompts import prompt_notices, read_prompt, write_prompt
 from ..results import ScoredResponse
 from ..words import counted, plain, signed
 from .api import QUEUE
@@ -37,7 +38,7 @@ def rank(responses: Sequence[ScoredResponse]) -> list[int]:
 def ranking_value(responses: Sequence[ScoredResponse]) -> dict[str, Any]:
     """What the heatmap shows: the responses by their number, the best first, place and score in each head."""
     order = rank(responses)
-    value = heatmap_value({str(i + 1): responses[i] for i in order})
+    value = heatmap_value({str(i + 1): responses[i] for i in order}, prompt_notices(responses[0].prompt))
     best = responses[order[0]].score
     for place, (i, side) in enumerate(zip(order, value["sides"], strict=True), start=1):
         score = responses[i].score
@@ -134,7 +135,7 @@ def best_of_n_page(app: gr.Blocks, inspector: Inspector, examples: Sequence[Exam
     ) -> dict[Any, Any]:
         try:
             responses = inspector.responses(
-                prompt_now or "", [text or "" for text in texts[:count]], stopping.watched(request)
+                read_prompt(prompt_now or ""), [text or "" for text in texts[:count]], stopping.watched(request)
             )
         except (SentrmError, RuntimeError) as error:  # torch raises RuntimeError, for one when memory runs out
             return {heatmap: alert(failure(error)) if before else message_value(failure(error))}
@@ -143,7 +144,7 @@ def best_of_n_page(app: gr.Blocks, inspector: Inspector, examples: Sequence[Exam
             (f"rank {place} · response {i + 1} · {signed(responses[i].score)}", place - 1)
             for place, i in enumerate(order, start=1)
         ]
-        kept = str(responses[0].prompt), [responses[i].text for i in order]
+        kept = write_prompt(responses[0].prompt), [responses[i].text for i in order]
         return {
             heatmap: ranking_value(responses),
             scored: kept,

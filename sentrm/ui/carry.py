@@ -8,6 +8,7 @@ from typing import Any
 
 from ..links import LinkError, encode_pair
 from ..picture import to_svg
+from ..prompts import write_prompt
 from ..report import to_csv, to_html, to_json
 from ..results import ScoredPair
 from .heatmap import Drawing
@@ -37,10 +38,9 @@ def carry_value(pair: ScoredPair, kind: object, recut: bool = False) -> dict[str
         recut: whether the pair would be cut otherwise when its texts are opened again.
     """
     if kind == "link":
-        assert isinstance(pair.prompt, str)  # the page takes no other
         more = " Cuts by hand or by another segmenter are not in it." if recut else ""
         try:
-            query = f"?pair={encode_pair(pair.prompt, pair.a.text, pair.b.text)}"
+            query = f"?pair={encode_pair(write_prompt(pair.prompt), pair.a.text, pair.b.text)}"
             return {"asked": next(_ASKED), "query": query, "more": more}
         except LinkError as error:
             return {"asked": next(_ASKED), "message": f"No link: {error}"}

@@ -22,6 +22,7 @@ from ..catalogue import Catalogue
 from ..errors import SentrmError
 from ..heatmap import heatmap_value, message_value
 from ..inspection import Inspector, failure
+from ..prompts import prompt_notices, read_prompt
 from ..results import ScoredPair
 from ..words import MINUS, signed
 from .api import QUEUE
@@ -121,10 +122,10 @@ def compare_page(app: gr.Blocks, catalogue: Catalogue, inspector: Inspector, exa
     ) -> dict[Any, Any]:
         report = stopping.watched(request)
         try:
-            pairs = []
+            prompt, pairs = read_prompt(prompt_now or ""), []
             for name in (one, other):
                 reader = inspector if name == names[0] else Inspector(catalogue.open(name))
-                pairs.append(reader.pair(prompt_now or "", a_now or "", b_now or "", progress=report))
+                pairs.append(reader.pair(prompt, a_now or "", b_now or "", progress=report))
         except (SentrmError, RuntimeError) as error:  # torch raises RuntimeError, for one when memory runs out
             return {message: message_value(failure(error))}
         (left, said), (right, _) = pairs
@@ -132,7 +133,7 @@ def compare_page(app: gr.Blocks, catalogue: Catalogue, inspector: Inspector, exa
             message: None,
             results: gr.update(visible=True),
             agreement: agreement_line(left, right),
-            heatmaps[0]: heatmap_value(left, said),
+            heatmaps[0]: heatmap_value(left, (*prompt_notices(prompt), *said)),
             heatmaps[1]: heatmap_value(right),
             difference: difference_value(left, right),
         }

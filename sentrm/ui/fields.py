@@ -12,8 +12,14 @@ ASKED_JS = "() => asked('')"  # what is drawn next is, unless they are edited me
 
 
 def prompt_field() -> gr.Textbox:
+    """What is written there `read_prompt` reads."""
     return gr.Textbox(
-        label="Prompt", lines=2, max_lines=6, elem_id="prompt", elem_classes="typed", placeholder="What was asked"
+        label="Prompt",
+        lines=2,
+        max_lines=6,
+        elem_id="prompt",
+        elem_classes="typed",
+        placeholder="What was asked, or a conversation: user: …, assistant: …, user: …, a blank line between two",
     )
 
 

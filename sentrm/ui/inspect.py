@@ -9,13 +9,14 @@ Decisions:
 - Scoring runs in one queue. A step on the heatmap is too short for one, which would cost it a third of its time: it
   waits for the model's turn alone.
 - The heatmap's component takes the actions; this page gives them to `play` and draws the answer.
+- A pair of an audit has the audit's numbers here, or a line that says why not.
 """
 
 from __future__ import annotations
 
 import html
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -28,8 +29,8 @@ from ..errors import SentrmError
 from ..heatmap import heatmap_value, message_value
 from ..inspection import Inspector, LengthCheck, PromptCheck, failure
 from ..links import decode_pair
-from ..preferences import split_key
-from ..results import ModelInfo, ScoredPair, SegmenterInfo
+from ..prompts import prompt_notices, write_prompt
+from ..results import ModelInfo, ScoredPair, ScoredResponse, SegmenterInfo
 from ..surgery import History, SurgeryError
 from ..words import signed, unit_of
 from . import play
@@ -51,6 +52,7 @@ score.</p>
 <p>Only the difference of the two scores means something: σ(margin) is the Bradley-Terry probability that A is
 preferred. A score below zero is not bad in itself{prompt}.</p>"""
 
+ROUNDING = 0.02  # logits by which half precision may move a score
 CHARTS = "charts"  # the queue of what nobody waits for
 EXAMPLE_JS = "(id) => { chosen(`?example=${encodeURIComponent(id)}`); return id; }"
 
@@ -102,7 +104,7 @@ def page_value(desk: Desk, pair: ScoredPair, notices: tuple[str, ...] = ()) -> d
     if pair.a.score < 0 and pair.b.score < 0:
         findings.append("Both scores are below zero. That is not bad in itself: only their difference means something.")
     return {
-        **heatmap_value(pair, notices),
+        **heatmap_value(pair, (*prompt_notices(pair.prompt), *notices)),
         "turn": desk.turn,
         "findings": findings,
         "editable": {
@@ -112,6 +114,22 @@ def page_value(desk: Desk, pair: ScoredPair, notices: tuple[str, ...] = ()) -> d
             "copy": pair.a.text != pair.b.text,
         },
     }
+
+
+def audit_notices(audited: ScoredPair | None, pair: ScoredPair) -> tuple[str, ...]:
+    """Why the numbers of an audit's pair are others here than there; nothing where they are the same, and nothing of
+    another pair."""
+    if audited is None or _texts(audited) != _texts(pair):
+        return ()
+    if (audited.a.model.revision, audited.a.segmenter) != (pair.a.model.revision, pair.a.segmenter):
+        before, now = _scored_by(audited.a), _scored_by(pair.a)
+        return (f"This audit was scored by {before}; here it is scored by {now}, so numbers differ.",)
+    if all(abs(one.score - other.score) < ROUNDING for one, other in ((audited.a, pair.a), (audited.b, pair.b))):
+        return ()
+    return (
+        f"This audit has the margin {signed(audited.margin)} for this pair. There the model was given more than these "
+        "texts, such as tools, template variables or token ids, or had another maximum length or precision.",
+    )
 
 
 def check_words(prompt: PromptCheck | None, length: LengthCheck | None) -> list[tuple[str, str, bool]]:
@@ -150,6 +168,7 @@ def inspect_page(
 
     gr.HTML(_head(model, segmenter), apply_default_css=False)
     desk = gr.State(None)
+    audited = gr.State(None)  # the pair of an audit that the address asked for, as the audit has it
     kept = gr.Textbox(visible=False)
     with gr.Row(elem_classes="example-row", visible=bool(by_id)):
         chooser = gr.Dropdown(
@@ -182,7 +201,10 @@ def inspect_page(
         query = dict(parse_qsl((asked or "").removeprefix("?")))
         if "pair" in query or "audit" in query:
             try:
-                return filled(_audited(workbench, query) if "audit" in query else decode_pair(query["pair"]))
+                if "audit" not in query:
+                    return filled(decode_pair(query["pair"]))
+                pair = (workbench or Workbench()).open(query["audit"]).pair(query.get("id", ""))
+                return {audited: pair, **filled(_texts(pair))}
             except SentrmError as error:
                 return {chooser: None, heatmap: message_value(f"Nothing was opened: {error}")}
         if texts := kept_texts(asked):
@@ -197,20 +219,26 @@ def inspect_page(
         one = by_id.get(id or "")
         return filled((one.prompt, one.a, one.b) if one else ("", "", ""))
 
-    def show(now: Desk | None, request: gr.Request, *texts: str | None) -> dict[Any, Any]:
+    def show(now: Desk | None, before: ScoredPair | None, request: gr.Request, *texts: str | None) -> dict[Any, Any]:
         prompt, a, b = (text or "" for text in texts)
         stopping.press(request)  # what is worked at is of the pair before
         try:
             opened, pair, notices = play.open_pair(cutters, prompt, a, b, stopping.watched(request))
         except (SentrmError, RuntimeError) as error:  # torch raises RuntimeError, for one when memory runs out
             return {heatmap: alert(failure(error)) if now else message_value(failure(error))}
-        shown = {heatmap: page_value(opened, pair, notices), desk: opened, more: gr.update(visible=True)}
+        shown = {
+            heatmap: page_value(opened, pair, (*audit_notices(before, pair), *notices)),
+            desk: opened,
+            more: gr.update(visible=True),
+        }
         known = filled((prompt, a, b))
         return {**shown, **flipless, tabs.segmenter: play.OWN, chooser: known[chooser], story: known[story]}
 
-    def open_filled(now: Desk | None, request: gr.Request, *texts: str | None) -> dict[Any, Any]:
+    def open_filled(
+        now: Desk | None, before: ScoredPair | None, request: gr.Request, *texts: str | None
+    ) -> dict[Any, Any]:
         as_opened = now and now.history == History((), now.step) and play.holds(now, *(text or "" for text in texts))
-        return {heatmap: gr.skip()} if as_opened or not any(texts) else show(now, request, *texts)
+        return {heatmap: gr.skip()} if as_opened or not any(texts) else show(now, before, request, *texts)
 
     def operate(now: Desk | None, request: gr.Request, texts: Sequence[str | None], action: Any) -> dict[Any, Any]:
         if now is None:
@@ -305,16 +333,16 @@ def inspect_page(
     for event in (button.click, heatmap.edit, tabs.segmenter.input, tabs.remove.click):
         event(None, js=ASKED_JS)
     chosen = chooser.input(example_texts, chooser, [chooser, story, *fields], js=EXAMPLE_JS, **quick)
-    visited = app.load(visit, kept, [chooser, story, *fields, heatmap], js=KEPT_JS, **quick)
+    visited = app.load(visit, kept, [chooser, story, audited, *fields, heatmap], js=KEPT_JS, **quick)
     removed = tabs.remove.click(remove, [desk, tabs.flip_action, *fields], edited, **run)
     removed.then(None, js="() => document.querySelector('#flip').focus()")  # what had the focus is gone
     found = tabs.flip.click(
         find_flip, desk, [*flipless], **{**run, "concurrency_id": CHARTS, "show_progress_on": [tabs.flip_line, busy]}
     )
     jobs: list[Any] = [
-        button.click(show, [desk, *fields], results, **score),
-        chosen.then(open_filled, [desk, *fields], results, **score),
-        visited.then(open_filled, [desk, *fields], results, **score),
+        button.click(show, [desk, audited, *fields], results, **score),
+        chosen.then(open_filled, [desk, audited, *fields], results, **score),
+        visited.then(open_filled, [desk, audited, *fields], results, **score),
         tabs.segmenter.input(cut, [desk, tabs.segmenter, *fields], edited, **run),
         *(removed, found),
     ]
@@ -333,7 +361,11 @@ def _head(model: ModelInfo, segmenter: SegmenterInfo) -> str:
     return f'<div class="page-head"><h1>Inspect</h1><span>{html.escape(line)}</span></div>'
 
 
-def _audited(workbench: Workbench | None, query: Mapping[str, str]) -> tuple[str, str, str]:
-    """Prompt, chosen and rejected response of a pair that was scored before, `?audit=NAME&id=PAIR_ID`."""
-    pair = (workbench or Workbench()).open(query["audit"]).texts(query.get("id", ""))
-    return split_key(pair.prompt), pair.chosen, pair.rejected
+def _texts(pair: ScoredPair) -> tuple[str, str, str]:
+    """The pair as the fields hold it."""
+    return write_prompt(pair.prompt), pair.a.text, pair.b.text
+
+
+def _scored_by(response: ScoredResponse) -> str:
+    model, segmenter = response.model, response.segmenter
+    return f"{model.name} ({model.revision}), cut by {segmenter.spec} ({segmenter.revision})"

@@ -8,6 +8,7 @@ from itertools import count
 from typing import Any
 
 from ..inspection import Inspector, Progress
+from ..prompts import read_prompt
 from ..results import Prompt, ScoredPair
 from ..surgery import Draft, History, SurgeryError
 from ..words import SURROGATES
@@ -41,17 +42,17 @@ Cutters = Callable[[str], Inspector]  # an inspector by the specification of its
 
 
 def open_pair(
-    cutters: Cutters, prompt: Prompt, a: str, b: str, progress: Progress | None = None
+    cutters: Cutters, prompt: str, a: str, b: str, progress: Progress | None = None
 ) -> tuple[Desk, ScoredPair, tuple[str, ...]]:
     """Score what was written; the history begins here. Also notices about characters. Raises as `Inspector.pair`."""
-    pair, notices = cutters(OWN).pair(prompt, a, b, progress=progress)
+    pair, notices = cutters(OWN).pair(read_prompt(prompt), a, b, progress=progress)
     return Desk(pair.prompt, History((), _step(cutters, pair))), pair, notices
 
 
-def holds(desk: Desk, *texts: str) -> bool:
+def holds(desk: Desk, prompt: str, a: str, b: str) -> bool:
     """Whether prompt and responses are what is open, but for characters that are none."""
-    cleaned = tuple(SURROGATES.sub("\ufffd", text) for text in texts)
-    return cleaned == (desk.prompt, desk.step.a.text, desk.step.b.text)
+    prompt, a, b = (SURROGATES.sub("\ufffd", text) for text in (prompt, a, b))
+    return (read_prompt(prompt), a, b) == (desk.prompt, desk.step.a.text, desk.step.b.text)
 
 
 def score(cutters: Cutters, desk: Desk, progress: Progress | None = None) -> ScoredPair:
