@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -17,14 +18,16 @@ from hypothesis import strategies as st
 from test_audit_summary import ROWS
 from tiny import tiny_model
 
-from sentrm import cli
+from sentrm import cli, preferences, readers
 from sentrm.audit.filters import Filter
 from sentrm.audit.folder import AuditFolder
 from sentrm.audit.run import Progress
 from sentrm.audit.suspects import reasons
 from sentrm.errors import AuditError, PreferenceDataError
+from sentrm.limits import Limits
 from sentrm.reviews.log import ReviewLog
 from sentrm.scoring import Scorer
+from sentrm.ui import dataset_scoring
 from sentrm.ui.app import build_app
 from sentrm.ui.dataset_compare import changed_sides, compare_value
 from sentrm.ui.dataset_list import SIZE, View, filter_words, left_out_rows, list_value
@@ -313,6 +316,19 @@ def test_an_upload_can_be_cleaned_when_it_is_gone(form, tmp_path):
         assert (done.rows, done.dropped, len(out.read_text().splitlines())) == (3, 1, 2)
         moved = AuditFolder.open(folder.path.rename(tmp_path / "moved"))
         assert cleaned(log, moved, tmp_path / "again", Choices())[1].dropped == 1
+
+
+def test_a_data_set_of_the_hub_is_bounded(form, monkeypatch):
+    """`records` gives the rows of a file in its place."""
+    open_form = formed(replace(form.workbench, allow_hub=True), form.scorer)
+    file = str(form.workbench.file("data/many.jsonl"))
+    for module in (preferences, dataset_scoring):
+        monkeypatch.setattr(module, "records", lambda source, *_, **__: readers.records(file, "train"))
+    monkeypatch.setattr(dataset_scoring, "UPLOAD", Limits(rows=SHARD))
+    asked = open_form._look(None, "", "owner/name")
+    assert "Press Score" in asked[open_form.panel]["message"]["text"]
+    said = list(open_form._score(gr.Request(session_hash="somebody"), (None, "", "owner/name"), {}))[-1]
+    assert f"more than {SHARD} rows" in said[open_form.panel]["message"]["text"]
 
 
 def test_unknown_columns_are_asked_for_with_the_first_rows(form):

@@ -28,7 +28,7 @@ from ..audit.shards import written_whole
 from ..audit.summary import summarise
 from ..errors import PreferenceDataError, SentrmError
 from ..inspection import failure
-from ..limits import check_hub_id
+from ..limits import UPLOAD, check_hub_id
 from ..preferences import stream_rows
 from ..readers import records
 from ..scoring import Scorer
@@ -193,6 +193,11 @@ class Scoring:
         report = self.stopping.watched(request)
 
         def tell(now: Progress) -> None:
+            if now.rows > UPLOAD.rows and not (asked[0] or asked[1]):
+                raise PreferenceDataError(
+                    f"the data set has more than {UPLOAD.rows:,} rows; a visitor may score no more. What is scored "
+                    "stays; have who runs the app score it, with sentrm audit."
+                )
             told[:] = [now]
             report(now.rows, now.total or 0)
 
