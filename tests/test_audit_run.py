@@ -7,19 +7,22 @@ import json
 import os
 import signal
 import sys
+import tracemalloc
 from pathlib import Path
 
 import processes
+import pyarrow
 import pyarrow.parquet
 import pytest
 import torch
 from processes import server
 
 from sentrm import cli
+from sentrm.audit import run
 from sentrm.audit.folder import AuditFolder
 from sentrm.audit.run import Progress, score_dataset
 from sentrm.errors import AuditError, EncodingError, PreferenceDataError
-from sentrm.preferences import load_preferences
+from sentrm.preferences import PreferencePair, load_preferences
 from sentrm.scoring import Scorer
 
 SHARD = 16  # rows; the data have 120
@@ -59,6 +62,30 @@ def test_shards_hold_all_records_in_order(whole, pairs_file, scorer):
     assert margins == pytest.approx([pair.margin for pair in expected], abs=1e-5)
     assert [text for table in tables for text in table["rejected"].to_pylist()] == [pair.rejected for pair in pairs]
     assert not [file for file in whole.rglob("*") if file.name.startswith(".")]
+
+
+def test_memory_does_not_grow_with_the_data(scorer, tmp_path, monkeypatch):
+    """Python's at its peak and Arrow's, between the second shard and the last."""
+    (one,) = scorer.score([PreferencePair("Why?", "It is so. " * 20, "No.")])
+    monkeypatch.setattr(Scorer, "score_fitting", lambda self, pairs, progress: [one] * len(pairs))
+    rows = ({"prompt": f"{i}?", "chosen": "a" * 500, "rejected": "b"} for i in range(2048))
+    data = tmp_path / "data.jsonl"
+    data.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    held: list[tuple[int, int]] = []
+
+    def trim() -> None:
+        held.append((tracemalloc.get_traced_memory()[1], pyarrow.total_allocated_bytes()))
+        tracemalloc.reset_peak()
+
+    monkeypatch.setattr(run, "_trim", trim)
+    tracemalloc.start()
+    try:
+        score_dataset(data, scorer, tmp_path / "out", rows_per_shard=128)
+    finally:
+        tracemalloc.stop()
+    assert len(held) == 16
+    for early, late in zip(held[1], held[-1], strict=True):
+        assert late < 1.1 * early + 2**16
 
 
 def test_a_cancelled_run_goes_on_and_scores_nothing_twice(whole, pairs_file, scorer, tmp_path, monkeypatch):
