@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import re
+import signal
 import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from pathlib import Path
 from urllib.parse import quote
 
@@ -44,14 +45,18 @@ def audit(model_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+def reviewing(audit: Path, log: Path, *flags: str) -> AbstractContextManager[tuple[str, subprocess.Popen[str]]]:
+    """The app that takes reviews, without a model."""
+    return started("--no-model", "--audits", str(audit), "--reviews", str(log), *flags)
+
+
 @contextmanager
-def reviewing(audit: Path, log: Path, *flags: str) -> Iterator[tuple[str, subprocess.Popen[str]]]:
-    """Where the app takes reviews, without a model, and its process."""
+def started(*flags: str) -> Iterator[tuple[str, subprocess.Popen[str]]]:
+    """Where the app is, and its process."""
     with closing(socket.socket()) as probe:
         probe.bind(("127.0.0.1", 0))
         port = str(probe.getsockname()[1])
-    given = ["--no-model", "--port", port, "--audits", str(audit), "--reviews", str(log), *flags]
-    command = [sys.executable, "app.py", *given]
+    command = [sys.executable, "app.py", "--port", port, *flags]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
         assert process.stdout is not None
         try:
@@ -172,6 +177,74 @@ def test_ten_pairs_by_keyboard_three_taken_back_a_kill_and_the_files(
     with ReviewLog.open(fresh) as imported:
         assert imported.current() == before
     folder.close()
+
+
+def test_the_whole_road_from_an_upload_to_clean_data_scored_anew(
+    model_dir: Path, new_page: Callable[..., Page], tmp_path: Path
+):
+    """Upload, score, filter, review by keyboard, undo, a restart, export, and the cleaned data are uploaded again."""
+    data = tmp_path / "mine.jsonl"
+    turned = [{**row, "chosen": row["rejected"], "rejected": row["chosen"]} for row in ROWS[::2]]
+    data.write_text("".join(json.dumps(row) + "\n" for row in (*turned, *ROWS[1::2])))
+    log = tmp_path / "reviews.db"
+    flags = ("--model", str(model_dir), "--output", str(tmp_path / "audits"), "--reviews", str(log))
+
+    def scored(page: Page, file: Path) -> AuditFolder:
+        page.set_input_files("#upload input[type=file]", file)
+        expect(page.locator("#scoring")).to_contain_text("its columns are known")
+        page.click("#score-data")
+        page.wait_for_url(f"**/dataset?audit={file.stem}-*")
+        return AuditFolder.open(next((tmp_path / "audits").glob(f"{file.stem}-*")))
+
+    with started(*flags) as (url, process):
+        page = new_page(url, killed=True)
+        page.goto(f"{url}/dataset")
+        folder = scored(page, data)
+        page.get_by_text("Model disagrees").click()
+        against = folder.ids([Filter("agrees", "=", False)], sort="suspicion", descending=True)
+        assert 2 < len(against) < len(ROWS)
+        expect(page.locator("#pairs .found")).to_have_text(f"{len(against)} of {len(ROWS)} pairs")
+        page.get_by_role("link", name="Review these").click()
+        page.fill("[name=annotator]", "ann")
+        page.keyboard.press("Enter")
+        page.wait_for_selector(".desk .card")
+        for k, key in enumerate("142"):
+            vote(page, key)
+            course(page, k + 1, len(against) - k - 1)
+            page.keyboard.press("n")
+        page.keyboard.press("u")
+        course(page, 2, len(against) - 2)
+        query = page.url.partition("/review")[2]
+        process.send_signal(signal.SIGTERM)
+        process.wait()
+
+    with started(*flags) as (url, _):
+        page = new_page(url, killed=True)
+        page.goto(f"{url}/review{query}")
+        page.fill("[name=annotator]", "ann")
+        page.keyboard.press("Enter")
+        course(page, 2, len(against) - 2)
+        page.get_by_role("button", name="Carry home").click()
+        clean = saved(page, "cleaned", tmp_path / "clean.jsonl")
+        with ReviewLog.open(log) as held:
+            decisions = decide(held.verdicts())
+        assert list(decisions.values()).count("both_bad") == 1
+        flips = list(decisions.values()).count("flip")
+        pairs = load_preferences(clean).pairs
+        assert len(pairs) == len(ROWS) - 1
+        before = {pair.prompt: pair.chosen for pair in load_preferences(data).pairs}
+        assert sum(before[pair.prompt] != pair.chosen for pair in pairs) == flips
+        page.goto(f"{url}/dataset")
+        page.get_by_role("button", name="Score a dataset").click()
+        again = scored(page, clean)
+        page.goto(f"{url}/review?audit={again.path.name}&order=filter")
+        page.fill("[name=annotator]", "ann")
+        page.keyboard.press("Enter")
+        # What was flipped is another label now, without a verdict.
+        course(page, 1 - flips, len(pairs) - 1 + flips)
+        page.get_by_role("button", name="Carry home").click()
+        twice = saved(page, "cleaned", tmp_path / "twice.jsonl")
+        assert twice.read_text() == clean.read_text()
 
 
 def test_what_is_typed_no_key_takes_and_no_refusal_loses(visit: Callable[..., Page], url: str):
