@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from sentrm.audit.folder import pair_id
+from sentrm.errors import SentrmError
 from sentrm.preferences import PreferencePair, load_preferences
 from training import label_noise, out_of_fold
 from training.out_of_fold import fold_of, write_rows
@@ -39,6 +42,54 @@ def test_a_fold_is_a_property_of_the_prompt():
     assert folds == [fold_of(f"prompt {i}", 5) for i in range(1000)]
 
 
+def test_a_fold_is_used_again_only_for_what_it_was_asked(train_flags, tmp_path, monkeypatch):
+    pairs = [PreferencePair(f"Why {i}?", "So.", "No.", split_key=f"Why {i}?") for i in range(6)]
+    trained: list[Path] = []
+
+    class Trained:
+        @classmethod
+        def from_pretrained(cls, folder: Path, dtype: str) -> Trained:
+            folder.mkdir()
+            return cls()
+
+    monkeypatch.setattr(out_of_fold, "_train", lambda flags, log: trained.append(log))
+    monkeypatch.setattr(out_of_fold, "Scorer", Trained)
+    monkeypatch.setattr(out_of_fold, "score_margins", lambda scorer, pairs: [float(len(trained))] * len(pairs))
+
+    def margins(pairs=pairs, folds: int = 2, more: tuple[str, ...] = (), dtype: str = "auto") -> list[float | None]:
+        return out_of_fold.out_of_fold(pairs, folds, [*train_flags, *more], tmp_path / "folds", dtype)
+
+    first = margins()
+    moved = ("--output", "elsewhere", "--data", "moved.jsonl", "--cache_dir", "x", "--encoding_processes", "1")
+    assert margins(more=moved) == margins() == first
+    assert len(trained) == 2
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text("max_grad_norm: 0.5")
+    turned = [label_noise.turned(pairs[0]), *pairs[1:]]
+    refused = [
+        (r"data_digest was '\w+' and is '\w+'\. Give the data and flags", {"pairs": turned}),
+        ("data_digest was", {"pairs": [replace(pairs[0], probability=0.7), *pairs[1:]]}),
+        ("data_digest was", {"pairs": pairs[::-1]}),
+        ("pairs was 6 and is 5, ", {"pairs": pairs[1:]}),
+        ("folds was 2 and is 3", {"folds": 3}),
+        ("learning_rate was 0.02 and is 9.0", {"more": ("--learning_rate", "9")}),
+        ("max_grad_norm was 1.0 and is 0.5", {"more": ("--recipe", str(recipe))}),
+        ("pad_token was None and is '<pad>'", {"more": ("--pad_token", "<pad>")}),
+        ("scoring_dtype was 'auto' and is 'bfloat16'", {"dtype": "bfloat16"}),
+    ]
+    for said, how in refused:
+        with pytest.raises(SentrmError, match=said):
+            margins(**how)
+    assert margins() == first
+    (tmp_path / "folds" / "asked.json").unlink()
+    with pytest.raises(SentrmError, match=r"holds folds, but no asked\.json"):
+        margins()
+    shutil.rmtree(tmp_path / "folds" / "fold-0")
+    shutil.rmtree(tmp_path / "folds" / "fold-1")
+    margins(turned)  # nothing stands that was asked otherwise
+    assert len(trained) == 4
+
+
 @pytest.mark.slow
 def test_no_model_scores_a_prompt_it_was_trained_on(train_flags, pairs_file, tmp_path, capsys, monkeypatch):
     flags = [*train_flags, "--data", str(pairs_file), "--output", str(tmp_path)]
@@ -59,8 +110,10 @@ def test_no_model_scores_a_prompt_it_was_trained_on(train_flags, pairs_file, tmp
     monkeypatch.setattr(out_of_fold, "_train", no_training)
     assert out_of_fold.main(["--folds", "2", *flags]) == 0
     assert [json.loads(line) for line in (tmp_path / "margins.jsonl").read_text().splitlines()] == lines
+    assert out_of_fold.main(["--folds", "2", *flags, "--learning_rate", "0.1"]) == 2
+    assert "asked for something else: learning_rate was 0.02 and is 0.1. Give the data" in capsys.readouterr().err
     monkeypatch.undo()
-    (tmp_path / "fold-0" / "margins.json").unlink()
+    flags[-1] = str(tmp_path / "other")
     assert out_of_fold.main(["--folds", "2", *flags, "--learning_rate", "-1"]) == 2
     assert "training ended with exit code" in capsys.readouterr().err
 

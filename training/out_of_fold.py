@@ -3,7 +3,8 @@
 A wrong label that a model was trained on is a label it has learnt. So the prompts are dealt into folds, a model is
 trained on all folds but one and scores the pairs of that one: `sentrm audit DATA --out-of-fold OUTPUT/margins.jsonl`
 ranks labels by these margins. All flags but --folds and --dtype are those of training.train; the data is what the
-recipe or --data names. A fold that has been scored is not trained again.
+recipe or --data names. A fold that has been scored is not trained again; an output folder whose folds were asked of
+other data, labels or flags is refused.
 """
 
 from __future__ import annotations
@@ -25,8 +26,11 @@ from sentrm.scoring import Scorer
 
 from .config import TrainConfig, parse
 from .evaluate import write
+from .rows import content_of
+from .sweep import ELSEWHERE
 
 MARGINS = "margins.jsonl"
+ASKED = "asked.json"  # in the output folder: `asked_of` its folds
 
 
 def fold_of(key: str, folds: int) -> int:
@@ -82,12 +86,13 @@ def out_of_fold(
 
     Args:
         flags: of training.train, without --output; their data is replaced.
-        output: holds a folder a fold, with what was trained on, the log and the margins, and the model only while it
-            is needed.
+        output: holds what was asked, and a folder a fold, with what was trained on, the log and the margins, and the
+            model only while it is needed.
 
     Raises:
-        SentrmError: if a training run fails, with its last words.
+        SentrmError: if `output` holds folds of something else, or a training run fails, with its last words.
     """
+    _begin(output, asked_of(pairs, folds, flags, dtype))
     fold = [fold_of(pair.split_key, folds) for pair in pairs]
     margins: list[float | None] = [None] * len(pairs)
     for k in range(folds):
@@ -105,6 +110,37 @@ def out_of_fold(
             margins[i] = margin
         print(f"fold {k + 1} of {folds}: {len(inside)} pairs scored by a model trained on the others", flush=True)
     return margins
+
+
+def asked_of(pairs: Sequence[PreferencePair], folds: int, flags: Sequence[str], dtype: str) -> dict[str, Any]:
+    """What decides the margins, as JSON: the pairs, their labels and order, and every flag that is no place."""
+    digest = hashlib.sha256()
+    for pair in pairs:
+        digest.update(json.dumps([pair.split_key, content_of([pair])]).encode())
+    config = parse([*flags, "--data", "of a fold", "--output", "of a fold"])
+    everything = json.loads(json.dumps(config.to_dict() | {"pad_token": config.pad_token}))  # which is masked there
+    kept = {name: value for name, value in everything.items() if name not in (*ELSEWHERE, "data", "data_folder")}
+    return {"pairs": len(pairs), "data_digest": digest.hexdigest()[:16], "folds": folds, "scoring_dtype": dtype, **kept}
+
+
+def _begin(output: Path, asked: dict[str, Any]) -> None:
+    """Write down what is asked, or check that the folds that were scored there were asked for alike."""
+    file = output / ASKED
+    if any(output.glob("fold-*/margins.json")):
+        if not file.is_file():
+            raise SentrmError(
+                f"{output} holds folds, but no {ASKED} that says of what. Choose another --output, or delete it."
+            )
+        before = json.loads(file.read_text())
+        different = [name for name, value in asked.items() if name in before and before[name] != value]
+        if different:
+            said = ", ".join(f"{name} was {before[name]!r:.60} and is {asked[name]!r:.60}" for name in different)
+            raise SentrmError(
+                f"{output} holds folds that were asked for something else: {said}. Give the data and flags they were "
+                "begun with, or choose another --output."
+            )
+    output.mkdir(parents=True, exist_ok=True)
+    write(json.dumps(asked, indent=1) + "\n", file)
 
 
 def _train(flags: Sequence[str], log: Path) -> None:
