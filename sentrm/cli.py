@@ -28,13 +28,20 @@ DATA = "JSONL, JSON, CSV or Parquet, plain or .gz, or a hub id"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command. Returns 0, or 2 after an error that the user can mend, said on stderr in one line."""
+    """Run a command. Returns 0, 2 after an error that the user can mend, or 130 after Ctrl-C, said on stderr in one
+    line."""
     args = parser().parse_args(arguments)
     try:
         args.run(args)
     except SentrmError as error:
         print(f"sentrm: {error}", file=sys.stderr)
         return 2
+    except (KeyboardInterrupt, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and str(error) != "Query interrupted":  # how DuckDB says Ctrl-C
+            raise
+        kept = f"; what was scored stays in {args.output}, the same command goes on" if args.run is audit else ""
+        print(f"sentrm: stopped{kept}", file=sys.stderr)
+        return 130
     return 0
 
 
@@ -155,6 +162,7 @@ def audit(args: argparse.Namespace) -> None:
         print(f"row {problem.row} left out: {problem.reason}", file=sys.stderr)
     if len(problems) > MOST_SHOWN:
         print(f"and {len(problems) - MOST_SHOWN} more, which the folder lists", file=sys.stderr)
+    print("looking for suspects and duplicates …", file=sys.stderr)
     found = summarise(out, out_of_fold=args.out_of_fold, voters=voters)
     print(
         f"{found['pairs']} pairs scored, {len(problems)} left out; {found['truncated']} did not fit whole: {out}",

@@ -7,9 +7,11 @@ import json
 import os
 import signal
 import sys
+import time
 import tracemalloc
 from pathlib import Path
 
+import duckdb
 import processes
 import pyarrow
 import pyarrow.parquet
@@ -187,11 +189,37 @@ def test_the_command_in_two_processes_as_torchrun_starts_them(model_dir, pairs_f
     folder.close()
 
 
+@pytest.mark.parametrize("said", ["", "looking for suspects and duplicates …"])  # while it scores, and inside DuckDB
+def test_ctrl_c_ends_the_command_with_one_line(said, model_dir, pairs_file, tmp_path):
+    out, log = tmp_path / "out", tmp_path / "0.log"
+    process = server.Process(target=_long_command, args=(str(pairs_file), str(model_dir), str(out), {"RANK": "0"}))
+    process.start()
+    processes.when(process, lambda: (out / "audit.json").exists() and said in log.read_text())
+    if said:
+        os.kill(process.pid, signal.SIGCONT)
+        time.sleep(0.2)
+    os.kill(process.pid, signal.SIGINT)
+    os.kill(process.pid, signal.SIGCONT)
+    assert processes.finish(process) == [130]
+    *before, last = log.read_text().splitlines()
+    assert last == f"sentrm: stopped; what was scored stays in {out}, the same command goes on"
+    assert ("looking for suspects and duplicates …" in before) == bool(said)
+    assert "Traceback" not in "".join(before)
+
+
+def _long_command(data: str, model: str, out: str, environment: dict[str, str]) -> None:
+    """`sentrm audit` whose summary is some seconds of DuckDB."""
+    query = "SELECT sum(hash(a.range * b.range)) FROM range(5000) a, range(100000) b"
+    cli.summarise = lambda *_, **__: duckdb.execute(query)
+    _command(data, model, out, environment)
+
+
 def _command(data: str, model: str, out: str, environment: dict[str, str]) -> None:
     """`sentrm audit` in a process of its own; what it says goes next to the folder."""
     os.environ.update({name: value for name, value in environment.items() if not name.startswith("ACCELERATE")})
     torch.set_num_threads(1)
-    with Path(out).with_name(f"{environment['RANK']}.log").open("w") as log, contextlib.redirect_stderr(log):
+    log = Path(out).with_name(f"{environment['RANK']}.log")
+    with log.open("w", buffering=1) as stream, contextlib.redirect_stderr(stream):
         code = cli.main(["audit", data, "--model", model, "--output", out])
     sys.exit(code)
 
