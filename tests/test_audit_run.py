@@ -9,7 +9,9 @@ import signal
 import sys
 import time
 import tracemalloc
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Barrier
 
 import duckdb
 import processes
@@ -20,9 +22,10 @@ import torch
 from processes import server
 
 from sentrm import cli
-from sentrm.audit import run
+from sentrm.audit import run, shards
 from sentrm.audit.folder import AuditFolder
 from sentrm.audit.run import Progress, score_dataset
+from sentrm.audit.shards import remove_partial, written_whole
 from sentrm.errors import AuditError, EncodingError, PreferenceDataError
 from sentrm.preferences import PreferencePair, load_preferences
 from sentrm.scoring import Scorer
@@ -146,11 +149,41 @@ def test_a_killed_run_goes_on_and_scores_nothing_twice(whole, model_dir, pairs_f
     assert processes.finish(process) == [-signal.SIGKILL]
     before = _stamps(out)
     assert len(before) < 9
-    (out / "shards" / ".00007.parquet.partial").write_bytes(b"PAR1 half")  # as a kill in the middle of writing leaves
+    left = out / "shards" / ".00007.parquet.0a1b2c3d.partial"
+    left.write_bytes(b"PAR1 half")  # as a kill in the middle of writing leaves
+    os.utime(left, (time.time() - 7200,) * 2)
     score_dataset(pairs_file, scorer, out, rows_per_shard=SHARD)
     assert _stamps(out).items() > before.items()
     _same(out, whole)
     assert not list(out.glob("shards/.*"))
+
+
+def test_two_runs_on_one_folder_do_not_disturb_each_other(whole, model_dir, pairs_file, tmp_path):
+    out = tmp_path / "out"
+    runs = [server.Process(target=_score, args=(str(model_dir), str(pairs_file), str(out), {})) for _ in range(2)]
+    for process in runs:
+        process.start()
+    assert processes.finish(*runs) == [0, 0]
+    _same(out, whole)
+    assert not list(out.rglob(".*"))
+
+
+def test_of_two_that_write_one_file_at_once_one_stands_whole(tmp_path):
+    file, both = tmp_path / "file", Barrier(2)
+
+    def write(letter: str) -> None:
+        with written_whole(file) as aside, aside.open("w") as stream:
+            for _ in range(1000):
+                stream.write(letter)
+            stream.flush()
+            both.wait(10)
+            remove_partial(tmp_path)  # as a third that starts
+            stream.write(letter)
+
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(write, "ab"))
+    assert file.read_text() in ("a" * 1001, "b" * 1001)
+    assert list(tmp_path.iterdir()) == [file]
 
 
 def test_two_processes_write_what_one_writes(whole, model_dir, pairs_file, tmp_path):
@@ -308,10 +341,11 @@ def test_pretokenised_pairs_hold_what_their_ids_say(scorer, tmp_path):
     folder.close()
 
 
-def test_a_full_disk_is_told_and_leaves_nothing_half_written(pairs_file, scorer, tmp_path):
+def test_a_full_disk_is_told_and_leaves_nothing_half_written(pairs_file, scorer, tmp_path, monkeypatch):
     out = tmp_path / "out"
     (out / "shards").mkdir(parents=True)
-    (out / "shards" / ".00001.parquet.partial").symlink_to("/dev/full")  # where every write says: no space left
+    monkeypatch.setattr(shards, "token_hex", lambda _: "x")
+    (out / "shards" / ".00001.parquet.x.partial").symlink_to("/dev/full")  # where every write says: no space left
     with pytest.raises(AuditError, match=r"cannot write .*00001\.parquet: .*No space left.*What stands is whole"):
         score_dataset(pairs_file, scorer, out, rows_per_shard=SHARD)
     assert [one.name for one in (out / "shards").iterdir()] == ["00000.parquet"]

@@ -67,8 +67,10 @@ def write_pairs(path: Path, shards: Sequence[Path], rows_per_shard: int) -> None
     Raises:
         AuditError: if it cannot be written, or a shard is damaged.
     """
-    spill = path / ".spill"
-    with written_whole(path / "pairs.parquet") as aside, connect(path, spill) as connection:
+    with (
+        written_whole(path / "pairs.parquet") as aside,
+        connect(path, spill := aside.with_suffix(".spill.partial")) as connection,
+    ):
         try:
             connection.execute(f"CREATE VIEW shards AS SELECT * FROM {parquet(shards)}")
             columns = COLUMNS.format(rows_per_shard=rows_per_shard) + _metadata_columns(connection)

@@ -40,7 +40,7 @@ from ..scoring import Scorer
 from ..words import SURROGATES
 from .folder import VERSION, read_about
 from .pairs import pairs_stand, write_pairs
-from .shards import SCHEMA, shard_path, to_json, to_row, written_whole
+from .shards import SCHEMA, remove_partial, shard_path, to_json, to_row, written_whole
 
 # Fields that the shards hold in columns of their own, so that they are no metadata.
 HELD = ("prompt", "chosen", "rejected", "id", "source", "context", "probability", "tie", "response_a", "response_b")
@@ -180,6 +180,8 @@ def _begin(out: Path, asked: Mapping[str, Any]) -> None:
         raise AuditError(f"got {asked['rows_per_shard']} rows per shard; expected at least 1.")
     try:
         (out / "shards").mkdir(parents=True, exist_ok=True)
+        for folder in (out, out / "shards"):
+            remove_partial(folder)
         others = sorted(one.name for one in out.iterdir() if one.name != "shards" and not one.name.startswith("."))
     except OSError as error:
         raise AuditError(f"cannot write {out}: {error}. Choose another folder.") from error

@@ -21,9 +21,12 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
+import time
 from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from secrets import token_hex
 from typing import Any
 
 import duckdb
@@ -35,6 +38,7 @@ from ..preferences import SIDES, PreferencePair, RowProblem, split_key
 from ..results import ModelInfo, Prompt, ScoredPair, ScoredResponse, SegmenterInfo, Span
 from ..words import SURROGATES, harmless_cell
 
+STALE = 3600  # seconds
 SENTENCE_COLUMNS = ("values", "rewards", "weights", "contributions")
 _OF_SIDE = {
     **dict.fromkeys(("starts", "ends", "tokens"), pyarrow.list_(pyarrow.int32())),
@@ -90,12 +94,13 @@ def to_json(value: Any) -> str:
 
 @contextmanager
 def written_whole(path: Path) -> Iterator[Path]:
-    """A name to write to; what was written there stands at `path` when the block ends well, and is gone otherwise.
+    """A name to write to, this block's own; what was written there stands at `path` when the block ends well, and is
+    gone otherwise.
 
     Raises:
         AuditError: in place of an error of the disk.
     """
-    aside = path.with_name(f".{path.name}.partial")
+    aside = path.with_name(f".{path.name}.{token_hex(4)}.partial")
     try:
         yield aside
         with aside.open("rb+") as file:
@@ -108,6 +113,14 @@ def written_whole(path: Path) -> Iterator[Path]:
         ) from error
     finally:
         aside.unlink(missing_ok=True)
+
+
+def remove_partial(folder: Path) -> None:
+    """Delete what killed processes have left of `written_whole`: what nothing was written to for an hour."""
+    for one in folder.glob(".*.partial"):
+        with suppress(FileNotFoundError):  # the process that wrote it is done
+            if time.time() - one.lstat().st_mtime > STALE:
+                shutil.rmtree(one) if one.is_dir() else one.unlink()
 
 
 def shard_path(path: Path, number: int) -> Path:
