@@ -1,10 +1,11 @@
-"""Starts the app: `python app.py`. A Hugging Face Space runs this same file, without flags."""
+"""Starts the app: `python app.py`. A Hugging Face Space runs this same file, with the flags of SENTRM_FLAGS."""
 
 from __future__ import annotations
 
 import argparse
 import os
 import re
+import shlex
 import socket
 import sys
 from collections.abc import Sequence
@@ -16,13 +17,17 @@ os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # before gradio is imported: i
 
 ASSETS = Path(__file__).parent / "assets"
 LOCAL = ("127.0.0.1", "localhost", "::1")
+VARIABLE = "SENTRM_FLAGS"
 UNITS = {"": 1, "kb": 2**10, "mb": 2**20, "gb": 2**30}
 
 
 def parser() -> argparse.ArgumentParser:
     """Every flag, its default in brackets. Gradio's own environment variables set the host and port of a Space."""
     flags = argparse.ArgumentParser(
-        prog="app.py", description="Open the app: look inside a sentence-level reward model in the browser."
+        prog="app.py",
+        description="Open the app: look inside a sentence-level reward model in the browser.",
+        epilog=f"The environment variable {VARIABLE} holds flags too, quoted as in a shell and read before these. A "
+        f"Hugging Face Space has no other place for them: {VARIABLE}='--no-model --audits audits/mine'.",
     )
     add = flags.add_argument
     port = os.environ.get("GRADIO_SERVER_PORT", "7860")
@@ -55,7 +60,11 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Load the model and serve until interrupted. What cannot work ends with one line and exit code 2."""
-    args = parser().parse_args(argv)
+    try:
+        standing = shlex.split(os.environ.get(VARIABLE, ""))
+    except ValueError as error:
+        _stop(f"{VARIABLE} cannot be read: {error}. Expected flags of --help, quoted as in a shell.")
+    args = parser().parse_args([*standing, *(sys.argv[1:] if argv is None else argv)])
     logins = _read_logins(args.auth, args.auth_file)
     space = bool(os.environ.get("SPACE_ID"))
     if logins and args.no_auth:

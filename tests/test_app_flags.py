@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+
 import pytest
 
 import app as command
@@ -24,13 +26,29 @@ REFUSED = {
 }
 
 
+@pytest.mark.parametrize("by_variable", [False, True])
 @pytest.mark.parametrize("flags", REFUSED)
-def test_what_cannot_be_served_ends_in_one_line(flags, capsys, monkeypatch):
+def test_what_cannot_be_served_ends_in_one_line(flags, by_variable, capsys, monkeypatch):
     monkeypatch.delenv("SPACE_ID", raising=False)
+    monkeypatch.setenv("SENTRM_FLAGS", shlex.join(flags) if by_variable else "")
     with pytest.raises(SystemExit, match="2"):
-        command.main(flags)
+        command.main([] if by_variable else flags)
     said = capsys.readouterr().err
     assert REFUSED[flags] in said
+    assert "secret" not in said
+
+
+def test_the_command_line_is_read_after_the_variable(capsys, monkeypatch):
+    monkeypatch.setenv("SENTRM_FLAGS", "--no-model --audits /nowhere '/no where' --port 0")
+    for flags, said in {(): "--audits /nowhere is", ("--audits", "/else"): "--audits /else is"}.items():
+        with pytest.raises(SystemExit, match="2"):
+            command.main(flags)
+        assert said in capsys.readouterr().err
+    monkeypatch.setenv("SENTRM_FLAGS", "--auth 'ada:secret")
+    with pytest.raises(SystemExit, match="2"):
+        command.main([])
+    said = capsys.readouterr().err
+    assert "SENTRM_FLAGS cannot be read: No closing quotation. Expected flags" in said
     assert "secret" not in said
 
 
