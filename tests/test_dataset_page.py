@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import replace
@@ -22,6 +23,7 @@ from sentrm import cli, preferences, readers
 from sentrm.audit.filters import Filter
 from sentrm.audit.folder import AuditFolder
 from sentrm.audit.run import Progress
+from sentrm.audit.summary import summarise
 from sentrm.audit.suspects import reasons
 from sentrm.errors import AuditError, PreferenceDataError
 from sentrm.limits import Limits
@@ -145,6 +147,41 @@ def test_a_row_says_why_and_shows_the_sentence_that_pulls_most(many):
         pulls += [(c, pair.b.sentences[i]) for i, c in enumerate(pair.b.contributions[1:])]
         assert why["lines"][-1]["text"].endswith(max(pulls)[1].strip())
         assert first["lines"][1]["href"] == f"./?audit=many&id={told['pair_id']}"
+
+
+def test_a_suspect_by_other_models_shows_its_sentence_too(audits, many, tmp_path):
+    rows = many.page(size=1000)
+    agreeing = [row for row in rows if row["margin"] > 0]
+    texts = {row["pair_id"]: many.texts(row["pair_id"]) for row in rows}
+    doubted = {row["pair_id"] for row in agreeing[:3]}
+    lines = [
+        {"pair_id": id, "first": pair.chosen <= pair.rejected, "margin": -9 if id in doubted else 9}
+        for id, pair in texts.items()
+    ]
+    folder = shutil.copytree(audits / "many", tmp_path / "many")
+    summarise(folder, out_of_fold=written(tmp_path / "margins.jsonl", lines))
+    with closing(AuditFolder.open(folder)) as other:
+        suspects = other.page([Filter("suspect", "=", True)])
+        assert {row["pair_id"] for row in suspects} == doubted
+        listed = list_value(other, View("many", (Filter("margin", ">", 0),)))["table"]["rows"]
+    with_sentence = [row for row in listed if any("class" in line for line in row["cells"][-1]["lines"])]
+    assert {row["cells"][0]["lines"][0]["text"] for row in with_sentence} == {row["id"] for row in suspects}
+
+
+def test_the_sentence_is_against_a_label_that_prefers_the_rejected_response(model_dir, tmp_path):
+    data = written(tmp_path / "turned.jsonl", [row | {"probability": 0.2} for row in MANY[:SIZE]])
+    assert cli.main(["audit", str(data), "--model", str(model_dir), "--output", str(tmp_path / "turned")]) == 0
+    with closing(AuditFolder.open(tmp_path / "turned")) as folder:
+        rows = {row["id"]: row for row in folder.page(size=1000)}
+        assert {row["agrees"] for row in rows.values()} == {True, False}
+        for row in list_value(folder, View("turned"))["table"]["rows"]:
+            told = rows[row["cells"][0]["lines"][0]["text"]]
+            pair = folder.pair(told["pair_id"])
+            pulls = [(c, pair.a.sentences[i]) for i, c in enumerate(pair.a.contributions[1:])]
+            pulls += [(-c, pair.b.sentences[i]) for i, c in enumerate(pair.b.contributions[1:])]
+            said = [line["text"] for line in row["cells"][-1]["lines"] if "class" in line]
+            assert len(said) == (told["suspect"] or not told["agrees"])
+            assert all(one.endswith(max(pulls)[1].strip()) for one in said)
 
 
 def test_links_lead_where_there_is_a_page(many):

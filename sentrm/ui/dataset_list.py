@@ -20,7 +20,7 @@ from urllib.parse import parse_qsl, urlencode
 from ..audit.filters import TEXT, Filter, filters_from_query, filters_to_query
 from ..audit.folder import AuditFolder
 from ..audit.shards import read_problems, read_rows, scored_pair
-from ..audit.suspects import carrier, reasons
+from ..audit.suspects import better_side, carrier, reasons
 from ..results import ScoredPair
 from ..words import counted, percent, plain, signed, visible
 from .dataset_tables import name_of
@@ -176,7 +176,8 @@ def _row(row: Mapping[str, Any], pair: ScoredPair, links: Sequence[tuple[str, st
     """A pair in the list: what `Panel` draws as one row."""
     why = reasons(row)
     said = [{"text": f"{text[:1].upper()}{text[1:]}"} for text in why]
-    if (found := carrier(pair)) and row["margin"] < 0:
+    found = carrier(pair, better_side(row["label_probability"]))
+    if found and (row.get("suspect") or row["agrees"] is False):
         response = pair.a if found.side == "chosen" else pair.b
         sentence = _start(response.sentences[found.sentence])
         said.append({"text": f"{found.side}, {signed(found.contribution)}: {sentence}", "class": "sentence"})
