@@ -29,6 +29,7 @@ def test_rows_are_read_back_as_they_were(tmp_path):
             "No.\n\né 🙂",
             id="2",
             probability=0.7,
+            margin=1.5,
             split_key="user: Hi\n\nassistant: Yes?\n\nuser: Why?",
         ),
     ]
@@ -92,7 +93,10 @@ def test_a_fold_is_used_again_only_for_what_it_was_asked(train_flags, tmp_path, 
 
 @pytest.mark.slow
 def test_no_model_scores_a_prompt_it_was_trained_on(train_flags, pairs_file, tmp_path, capsys, monkeypatch):
-    flags = [*train_flags, "--data", str(pairs_file), "--output", str(tmp_path)]
+    rows = [json.loads(line) for line in pairs_file.read_text().splitlines()]
+    named = tmp_path / "named.jsonl"
+    named.write_text("".join(json.dumps({"question": row.pop("prompt"), **row}) + "\n" for row in rows))
+    flags = [*train_flags, "--prompt_column", "question", "--data", str(named), "--output", str(tmp_path)]
     assert out_of_fold.main(["--folds", "2", *flags]) == 0
     pairs = load_preferences(pairs_file).pairs
     lines = [json.loads(line) for line in (tmp_path / "margins.jsonl").read_text().splitlines()]

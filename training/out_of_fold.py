@@ -21,7 +21,7 @@ from typing import Any
 
 from sentrm.audit.folder import pair_id
 from sentrm.errors import EncodingError, SentrmError
-from sentrm.preferences import PreferencePair, load_preferences
+from sentrm.preferences import SIDES, PreferencePair, load_preferences
 from sentrm.scoring import Scorer
 
 from .config import TrainConfig, parse
@@ -30,6 +30,7 @@ from .rows import content_of
 from .sweep import ELSEWHERE
 
 MARGINS = "margins.jsonl"
+COLUMNS = [part for name in ("prompt", *SIDES) for part in (f"--{name}_column", name)]  # of the rows of a fold
 ASKED = "asked.json"  # in the output folder: `asked_of` its folds
 
 
@@ -64,7 +65,7 @@ def write_rows(file: Path, pairs: Iterable[PreferencePair]) -> None:
     with file.open("w", encoding="utf-8") as stream:
         for pair in pairs:
             row: dict[str, Any] = {"id": pair.id, "prompt": pair.prompt, "chosen": pair.chosen}
-            row |= {"rejected": pair.rejected, "probability": pair.probability}
+            row |= {"rejected": pair.rejected, "probability": pair.probability, "margin": pair.margin}
             row |= {"tools": list(pair.tools)} if pair.tools else {}
             row |= {"chat_template_kwargs": dict(pair.chat_template_kwargs)} if pair.chat_template_kwargs else {}
             stream.write(json.dumps(row) + "\n")
@@ -102,7 +103,8 @@ def out_of_fold(
         scored = folder / "margins.json"
         if inside and not scored.exists():
             write_rows(folder / "data.jsonl", (pair for pair, own in zip(pairs, fold, strict=True) if own != k))
-            _train([*flags, "--data", str(folder / "data.jsonl"), "--output", str(folder / "model")], folder / "log")
+            own = ["--data", str(folder / "data.jsonl"), *COLUMNS, "--output", str(folder / "model")]
+            _train([*flags, *own], folder / "log")
             scorer = Scorer.from_pretrained(folder / "model", dtype=dtype)
             write(json.dumps(score_margins(scorer, [pairs[i] for i in inside])), scored)
             shutil.rmtree(folder / "model")
