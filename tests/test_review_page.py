@@ -425,6 +425,13 @@ def test_the_files_hold_what_was_decided(bench, desk, tmp_path):
     page, _ = files.make("summary", log, folder, "eggs")
     assert re.search("<script", page.read_text()) is None
     assert "model" in page.read_text()
+    assert f"<td>rows written</td><td>{len(load_preferences(file).pairs)}</td>" in page.read_text()
+    data = Path(folder.about["data"]["source"])
+    away = data.rename(data.with_name("away"))
+    page, words = files.make("summary", log, folder, "eggs")
+    assert "there is no file" in words
+    assert "rows written" not in page.read_text()
+    away.rename(data)
     with pytest.raises(ReviewError):
         Choices(format="pickle")
 

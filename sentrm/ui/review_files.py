@@ -23,7 +23,7 @@ from ..audit.filters import Filter
 from ..audit.folder import AuditFolder
 from ..audit.run import KEPT as DATA
 from ..audit.shards import written_whole
-from ..errors import ReviewError
+from ..errors import ReviewError, SentrmError
 from ..reviews.agreement import MODEL, Estimate, agreement
 from ..reviews.export import Exported, Format, Ties, decide, export_cleaned, export_events, read_events
 from ..reviews.log import ReviewLog
@@ -99,11 +99,18 @@ class Files:
                 return file, f"{counted(len(found.rows), 'response')} with marked sentences.{lost}"
             case "summary":
                 file = place / f"{name}-review.html"
-                margins = margins_of(folder)
-                page = review_summary_html(log, title=f"Review of {name}", pair_ids=list(margins), margins=margins)
+                margins, exported = margins_of(folder), None
+                words = "One page for everybody, without a script."
+                try:
+                    _, exported = cleaned(log, folder, place / "cleaned", choices)
+                except SentrmError as error:
+                    words += f" It says nothing of the cleaned data: {error}"
+                page = review_summary_html(
+                    log, title=f"Review of {name}", pair_ids=list(margins), margins=margins, exported=exported
+                )
                 with written_whole(file) as aside:
                     aside.write_text(page, encoding="utf-8")
-                return file, "One page for everybody, without a script."
+                return file, words
         raise ReviewError(f"got the file {kind!r:.40}; expected one of {', '.join(get_args(Kind))}.")
 
     def _place(self) -> Path:
