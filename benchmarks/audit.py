@@ -143,7 +143,7 @@ def _shard(rows: np.ndarray, draw: np.random.Generator) -> dict[str, Any]:
     values: dict[str, Any] = {
         "row": rows + 1,
         "number": np.zeros(size, np.int32),
-        "digest": [f"{int(row) * 0x9E3779B97F4A7C15 % 2**64:016x}" for row in rows],
+        "digest": [f"{int(row) * 0x9E3779B97F4A7C15 % 2**64:016x}a" for row in rows],
         "id": [str(row) for row in rows],
         "source": [f"source {kind}" for kind in kinds],
         "prompt": [f'"What is {row}?"' for row in rows],

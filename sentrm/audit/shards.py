@@ -60,21 +60,19 @@ SCHEMA = pyarrow.schema(
 
 
 def pair_id(prompt: Prompt, chosen: str, rejected: str, probability: float = 1.0) -> str:
-    """What names a pair: 16 hex digits of its texts, the same whichever is chosen, and a letter for its label.
-
-    The letter is a where the label prefers the response that sorts first, b where it prefers the other; of a tie it is
-    c where the one that sorts first is the chosen one, else d. A file whose formulas a CSV has neutralised has the
-    same ids.
+    """What names a pair: 16 hex digits of its texts, the same whichever is chosen, and a letter from a to d for its
+    label: which response it prefers, or a tie and which is called chosen. Which letter is which depends on the texts,
+    so that an id tells no annotator the label. A file whose formulas a CSV has neutralised has the same ids.
 
     >>> one, other = pair_id("Hi", "Hello.", "No."), pair_id("Hi", "No.", "Hello.")
-    >>> one[:16] == other[:16], one[16:], other[16:], pair_id("Hi", "Hello.", "No.", 0.2) == other
-    (True, 'a', 'b', True)
+    >>> one[:16] == other[:16], one == other, pair_id("Hi", "Hello.", "No.", 0.2) == other
+    (True, False, True)
     """
     sides = [harmless_cell(SURROGATES.sub("\ufffd", text)) for text in (chosen, rejected)]
     asked = harmless_cell(SURROGATES.sub("\ufffd", prompt)) if isinstance(prompt, str) else prompt
     digest = hashlib.sha256(to_json([asked, sorted(sides)]).encode()).hexdigest()
-    first = (sides[0] <= sides[1]) == (probability >= 0.5)
-    return digest[:16] + ("ab" if probability != 0.5 else "cd")[not first]
+    first = (sides[0] <= sides[1]) == (probability >= 0.5)  # whether the preferred one sorts first
+    return digest[:16] + _LABELS[(2 * (probability == 0.5) + first + int(digest[:2], 16)) % 4]
 
 
 def texts_of(pair_id: str) -> str:
@@ -84,7 +82,10 @@ def texts_of(pair_id: str) -> str:
 
 def is_tie(pair_id: str) -> bool:
     """Whether the label of the pair is a tie."""
-    return pair_id[16:17] in ("c", "d")
+    return (_LABELS.index(pair_id[16]) - int(pair_id[:2], 16)) % 4 > 1
+
+
+_LABELS = "abcd"
 
 
 def to_json(value: Any) -> str:
