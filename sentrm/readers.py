@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 from .errors import PreferenceDataError
-from .words import SURROGATES
+from .words import SURROGATES, plain_cell
 
 
 class BadRow(Exception):
@@ -97,7 +97,7 @@ def _read_csv(file: BufferedIOBase) -> Iterator[Any]:
     csv.field_size_limit(sys.maxsize)
     try:
         reader = csv.DictReader(text)
-        header = reader.fieldnames or []
+        header = reader.fieldnames = [plain_cell(name) for name in reader.fieldnames or ()]
         if len(set(header)) < len(header):
             raise PreferenceDataError(f"two columns have the same name (columns: {', '.join(header)}). Rename one.")
         for row in reader:
@@ -106,7 +106,7 @@ def _read_csv(file: BufferedIOBase) -> Iterator[Any]:
             elif SURROGATES.search("".join(row.values())):
                 yield BadRow("not UTF-8")
             else:
-                yield row
+                yield {name: plain_cell(cell) for name, cell in row.items()}
     finally:
         text.detach()  # the file is closed by who opened it
 

@@ -82,6 +82,11 @@ def harmless_cell(text: str) -> str:
     return "'" + visible(text) if text.startswith(_FORMULA) else visible(text)
 
 
+def plain_cell(cell: str) -> str:
+    """The text of a cell that `harmless_cell` made, but for pictures of control characters."""
+    return cell[1:] if cell[:1] == "'" and cell[1:].startswith(_FORMULA) else cell
+
+
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")  # OWASP, "CSV Injection"
 
 

@@ -25,7 +25,7 @@ from sentrm import cli
 from sentrm.audit import run, shards
 from sentrm.audit.folder import AuditFolder
 from sentrm.audit.run import Progress, score_dataset
-from sentrm.audit.shards import remove_partial, written_whole
+from sentrm.audit.shards import STALE, remove_partial, written_whole
 from sentrm.errors import AuditError, EncodingError, PreferenceDataError
 from sentrm.preferences import PreferencePair, load_preferences
 from sentrm.scoring import Scorer
@@ -151,7 +151,7 @@ def test_a_killed_run_goes_on_and_scores_nothing_twice(whole, model_dir, pairs_f
     assert len(before) < 9
     left = out / "shards" / ".00007.parquet.0a1b2c3d.partial"
     left.write_bytes(b"PAR1 half")  # as a kill in the middle of writing leaves
-    os.utime(left, (time.time() - 7200,) * 2)
+    os.utime(left, (time.time() - 2 * STALE,) * 2)
     score_dataset(pairs_file, scorer, out, rows_per_shard=SHARD)
     assert _stamps(out).items() > before.items()
     _same(out, whole)
@@ -301,6 +301,15 @@ def test_a_run_that_asks_for_something_else_is_refused(whole, pairs_file, model_
         score_dataset(pairs_file, scorer, tmp_path)
     with pytest.raises(AuditError, match=r"cannot write .*moved\.jsonl"):
         score_dataset(pairs_file, scorer, moved)
+
+
+def test_a_folder_that_holds_something_else_is_left_as_it_is(pairs_file, scorer, tmp_path):
+    for name in ("thesis.txt", ".thesis.txt.partial"):
+        (tmp_path / name).write_text("long")
+        os.utime(tmp_path / name, (0, 0))
+    with pytest.raises(AuditError, match=r"holds thesis\.txt"):
+        score_dataset(pairs_file, scorer, tmp_path)
+    assert {one.name for one in tmp_path.iterdir()} == {"thesis.txt", ".thesis.txt.partial"}
 
 
 def test_a_bad_row_is_left_out_or_stops(scorer, tmp_path):

@@ -184,6 +184,25 @@ def test_each_kind_of_margin_is_judged_on_its_own_scale(path, summary, rows, tmp
     assert summarise(path) | {"created": ""} == summary | {"created": ""}
 
 
+def test_labels_that_are_all_ties_are_told(scorer, tmp_path):
+    data = tmp_path / "ties.jsonl"
+    data.write_text(json.dumps(ROWS[0] | {"tie": True}) + "\n")
+    with pytest.raises(AuditError, match="every label is a tie"):
+        summarise(score_dataset(data, scorer, tmp_path / "out"))
+
+
+def test_a_voter_may_have_the_same_label_the_other_way_round(scorer, tmp_path):
+    turned = [{**row, "chosen": row["rejected"], "rejected": row["chosen"], "probability": 0.0} for row in ROWS[:2]]
+    for name, rows in (("one", ROWS[:2]), ("other", turned)):
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    one, other = (score_dataset(tmp_path / f"{name}.jsonl", scorer, tmp_path / name) for name in ("one", "other"))
+    summarise(one, voters=[other])
+    with closing(AuditFolder.open(one)) as folder:
+        found = folder.table(["models", "against", "margin"])
+    assert found["models"].tolist() == [2, 2]
+    assert found["against"].tolist() == [2 * (margin < 0) for margin in found["margin"]]
+
+
 def test_models_vote(path, data, tokenizer, tmp_path):
     others = []
     for seed, architecture in enumerate(("gpt_neox", "qwen3")):

@@ -215,7 +215,7 @@ def test_what_a_schema_cannot_say_is_left_and_reported(tmp_path):
     assert read(tmp_path / "out.jsonl") == rows
     assert [one.row for one in done.left] == [1, 2, 3]
     assert "ranks" in done.left[0].reason
-    assert "equal scores" in done.left[1].reason
+    assert "has scores" in done.left[1].reason
     assert done.flipped == 0
     # all pairs of a ranked row dropped: the row goes
     done = export_cleaned(source, dict.fromkeys(ids(source)[:3], "flag"), tmp_path / "out.jsonl")
@@ -237,6 +237,61 @@ def test_a_pair_alone_may_be_dropped(format, tmp_path):
     done = export_cleaned(source, {ids(source)[0]: "both_bad"}, tmp_path / "out", format=format)
     assert (done.written, done.dropped) == (0, 1)
     assert (tmp_path / "out").exists()
+
+
+def test_a_label_is_written_in_the_type_that_its_column_has(tmp_path):
+    """Also where another column says it, or the cell is empty."""
+    plain = {"prompt": "Hi", "chosen": "Good.", "rejected": "Bad."}
+    cases = [
+        (plain | {"tie": 0}, "tie", {"tie": 1}),
+        (plain | {"tie": 1}, "agree", {"tie": 0}),
+        (plain | {"probability": 1}, "tie", None),
+        (plain | {"probability": None, "label": "chosen"}, "tie", {"label": "tie"}),
+    ]
+    for row, verdict, change in cases:
+        source = tmp_path / "data.parquet"
+        pyarrow.parquet.write_table(pyarrow.Table.from_pylist([row]), source)
+        done = export_cleaned(source, {ids(source)[0]: verdict}, tmp_path / "out.parquet", format="parquet")
+        assert pyarrow.parquet.read_table(tmp_path / "out.parquet").to_pylist() == [row | (change or {})]
+        assert len(done.left) == (change is None)
+        if change is None:
+            assert "a tie is a half" in done.left[0].reason
+
+
+def test_a_ranked_row_is_left_and_told_where_a_pair_of_it_is_decided(tmp_path):
+    cases = [([1, 1, 2], {(1, 3): "agree"}, 0), ([1, 1, 2], {(1, 3): "tie"}, 1), ([1, 2, 2], {(2, 3): "agree"}, 1)]
+    cases += [([1, 2, 2], {(2, 3): "tie"}, 0), ([1, 2, 2], {(1, 2): "flip"}, 1)]
+    for ranks, said, left in cases:
+        source = write(tmp_path / "data.jsonl", [{"prompt": "Hi", "responses": ["a", "b", "c"], "ranks": ranks}])
+        named = dict(zip(((1, 2), (1, 3), (2, 3)), ids(source), strict=True))
+        done = export_cleaned(source, {named[pair]: verdict for pair, verdict in said.items()}, tmp_path / "out.jsonl")
+        assert (len(done.left), read(tmp_path / "out.jsonl")) == (left, read(source))
+
+
+def test_a_label_between_equal_responses_cannot_be_turned(tmp_path):
+    source = write(tmp_path / "data.jsonl", [{"prompt": "Hi", "chosen": "A", "rejected": "A", "score_chosen": 2}])
+    done = export_cleaned(source, {ids(source)[0]: "flip"}, tmp_path / "out.jsonl")
+    assert (done.flipped, read(tmp_path / "out.jsonl")) == (0, read(source))
+    assert "same response twice" in done.left[0].reason
+
+
+def test_token_ids_are_refused_as_what_they_are(tmp_path):
+    row = {f"{side}_{name}": [1, 2, 3] for side in ("chosen", "rejected") for name in ("ids", "boundaries")}
+    source = write(tmp_path / "data.jsonl", [row | {"chosen_boundaries": [0, 2], "rejected_boundaries": [0, 2]}])
+    assert load_preferences(source).pairs[0].tokens
+    with pytest.raises(ReviewError, match="holds token ids"):
+        export_cleaned(source, {"0" * 17: "flip"}, tmp_path / "out.jsonl")
+
+
+def test_a_transcript_outlasts_a_csv(tmp_path):
+    """It begins with a line feed, which a spreadsheet must not see first."""
+    row = {f"{side}": f"\n\nHuman: Hi\n\nAssistant: {side}" for side in ("chosen", "rejected")}
+    source = write(tmp_path / "data.jsonl", [row])
+    export_cleaned(source, {}, tmp_path / "out.csv", format="csv")
+    assert "'\n\nHuman" in (tmp_path / "out.csv").read_text()
+    (before,), (after,) = load_preferences(source).pairs, load_preferences(tmp_path / "out.csv").pairs
+    assert (before.prompt, before.chosen, before.rejected) == (after.prompt, after.chosen, after.rejected)
+    assert ids(source) == ids(tmp_path / "out.csv")
 
 
 def test_one_side_of_a_tie_is_written_as_the_better_one_where_the_schema_can_say_so(tmp_path):
@@ -313,6 +368,8 @@ def test_the_majority_decides():
     votes = [("p", "a", "flip"), ("p", "b", "agree"), ("p", "c", "flip"), ("q", "a", "flip"), ("q", "b", "tie")]
     votes += [("r", "a", "skip"), ("s", "a", "skip"), ("s", "b", "flag")]
     assert decide(votes) == {"p": "flip", "q": "unresolved", "s": "flag"}
+    copies = [("p", "ann", "flip"), ("p-2", "ann", "flip"), ("p-3", "ann", "flip")]
+    assert decide([*copies, ("p", "ben", "agree"), ("p", "eve", "agree")]) == {"p": "agree"}  # two of three people
 
 
 def test_the_event_log_comes_back_as_it_was(tmp_path):

@@ -162,6 +162,9 @@ def test_labels_that_prefer_the_rejected_response_and_ties(model_dir, tmp_path):
     signs = [-1, -1, 1, 1, 1]
     assert list(model.values()) == (folder.column("margin") * signs).tolist()
     marking = Visitor(desk)
+    ties = Visitor(desk, name="bob", query=f"?{filters_to_query([Filter('label_probability', '=', 0.5)])}")
+    with pytest.raises(ReviewError, match="every label of the queue is a tie"):
+        ties.ask("all", verdict="flip", count=2)
     assert "2 ties left out" in marking.ask("all", verdict="agree", count=len(labels))["said"]
     assert len(bench.log().current()) == 3
 
@@ -429,7 +432,7 @@ def test_the_files_hold_what_was_decided(bench, desk, tmp_path):
     data = Path(folder.about["data"]["source"])
     away = data.rename(data.with_name("away"))
     page, words = files.make("summary", log, folder, "eggs")
-    assert "there is no file" in words
+    assert "pairs.jsonl, the data that were scored, is not there any more" in words
     assert "rows written" not in page.read_text()
     away.rename(data)
     with pytest.raises(ReviewError):

@@ -209,7 +209,9 @@ def read_about(path: Path) -> dict[str, Any] | None:
         raise AuditError(f"{file} is damaged: {error}. Choose another folder, or score the data again.") from error
     version = about.get("version") if isinstance(about, dict) else None
     if version != VERSION:
-        raise AuditError(f"{file} is of version {version}; this sentrm reads {VERSION}. Score the data again.")
+        raise AuditError(
+            f"{file} is of version {version}; this sentrm reads {VERSION}. Score the data into another folder."
+        )
     return about
 
 

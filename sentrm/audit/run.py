@@ -178,16 +178,17 @@ def _begin(out: Path, asked: Mapping[str, Any]) -> None:
     """Make the folder, or check that what stands there was asked for alike."""
     if asked["rows_per_shard"] < 1:
         raise AuditError(f"got {asked['rows_per_shard']} rows per shard; expected at least 1.")
+    before = read_about(out)
     try:
+        inside = out.iterdir() if before is None and out.exists() else ()
+        others = sorted(one.name for one in inside if one.name != "shards" and not one.name.startswith("."))
+        if others:
+            raise AuditError(f"{out} holds {others[0]} and is no audit folder; choose a new or empty one.")
         (out / "shards").mkdir(parents=True, exist_ok=True)
-        for folder in (out, out / "shards"):
+        for folder in (out, out / "shards", out / KEPT):
             remove_partial(folder)
-        others = sorted(one.name for one in out.iterdir() if one.name != "shards" and not one.name.startswith("."))
     except OSError as error:
         raise AuditError(f"cannot write {out}: {error}. Choose another folder.") from error
-    before = read_about(out)
-    if before is None and others:
-        raise AuditError(f"{out} holds {others[0]} and is no audit folder; choose a new or empty one.")
     if before is None:
         with written_whole(out / "audit.json") as aside:
             aside.write_text(json.dumps(asked, indent=2) + "\n", encoding="utf-8")

@@ -36,9 +36,9 @@ import pyarrow.parquet
 from ..errors import AuditError
 from ..preferences import SIDES, PreferencePair, RowProblem, split_key
 from ..results import ModelInfo, Prompt, ScoredPair, ScoredResponse, SegmenterInfo, Span
-from ..words import SURROGATES, harmless_cell
+from ..words import SURROGATES
 
-STALE = 3600  # seconds
+STALE = 24 * 3600  # seconds
 SENTENCE_COLUMNS = ("values", "rewards", "weights", "contributions")
 _OF_SIDE = {
     **dict.fromkeys(("starts", "ends", "tokens"), pyarrow.list_(pyarrow.int32())),
@@ -62,15 +62,14 @@ SCHEMA = pyarrow.schema(
 def pair_id(prompt: Prompt, chosen: str, rejected: str, probability: float = 1.0) -> str:
     """What names a pair: 16 hex digits of its texts, the same whichever is chosen, and a letter from a to d for its
     label: which response it prefers, or a tie and which is called chosen. Which letter is which depends on the texts,
-    so that an id tells no annotator the label. A file whose formulas a CSV has neutralised has the same ids.
+    so that an id does not show an annotator the label at a glance.
 
     >>> one, other = pair_id("Hi", "Hello.", "No."), pair_id("Hi", "No.", "Hello.")
     >>> one[:16] == other[:16], one == other, pair_id("Hi", "Hello.", "No.", 0.2) == other
     (True, False, True)
     """
-    sides = [harmless_cell(SURROGATES.sub("\ufffd", text)) for text in (chosen, rejected)]
-    asked = harmless_cell(SURROGATES.sub("\ufffd", prompt)) if isinstance(prompt, str) else prompt
-    digest = hashlib.sha256(to_json([asked, sorted(sides)]).encode()).hexdigest()
+    sides = [SURROGATES.sub("\ufffd", text) for text in (chosen, rejected)]
+    digest = hashlib.sha256(to_json([prompt, sorted(sides)]).encode()).hexdigest()
     first = (sides[0] <= sides[1]) == (probability >= 0.5)  # whether the preferred one sorts first
     return digest[:16] + _LABELS[(2 * (probability == 0.5) + first + int(digest[:2], 16)) % 4]
 
@@ -117,7 +116,7 @@ def written_whole(path: Path) -> Iterator[Path]:
 
 
 def remove_partial(folder: Path) -> None:
-    """Delete what killed processes have left of `written_whole`: what nothing was written to for an hour."""
+    """Delete what killed processes have left of `written_whole`: what is a day old."""
     for one in folder.glob(".*.partial"):
         with suppress(FileNotFoundError):  # the process that wrote it is done
             if time.time() - one.lstat().st_mtime > STALE:

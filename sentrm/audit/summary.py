@@ -3,7 +3,7 @@
     suspicion                   that the label is wrong, by the best that was given: votes, out-of-fold, or the margin
     suspect                     whether confident learning takes it for wrong, or the pair says nothing
     out_of_fold                 margin of a model trained without the pair, if given
-    models, against             models that were asked, and those of them that prefer the rejected response
+    models, against             models that were asked, and those of them that speak against the label
     duplicate_of, near_duplicate_of     pair_id of the first that is the same, or nearly; "" if there is none
     contradicts, identical, empty       the same pair has the other label; both responses are the same; one is empty
     language                    told by the texts, where the data do not say
@@ -61,6 +61,8 @@ def summarise(
         table = folder.table([*READ, *(name for name in folder.columns if _is_sliced(name))])
         if not len(table["pair_id"]):
             raise AuditError(f"{path} holds no pair: every record was left out. See its problems.")
+        if (table["label_probability"] == 0.5).all():
+            raise AuditError(f"{path}: every label is a tie, so there is none to agree with. The list of pairs stands.")
         features = read_features(_batches(folder), keep_texts=len(table["pair_id"]) <= NEAR_LIMIT)
         added = _duplicates(table, features) | {"language": features.language}
         added |= {f"style_{name}": _sides(has) for name, has in features.style.items()}
@@ -224,11 +226,12 @@ def _wrong(margins: np.ndarray, decided: np.ndarray) -> tuple[np.ndarray, float 
 
 
 def _margins_of(table: Mapping[str, np.ndarray], voter: str | Path) -> np.ndarray:
-    """(P,) margins of another audit of the same pairs, NaN where it has none."""
+    """(P,) margins of another audit of the same pairs, NaN where it has none. Pairs of one id have the same label, not
+    the same chosen one."""
     with closing(AuditFolder.open(voter)) as other:
-        theirs = other.table(["pair_id", "margin"])
-    margins = dict(zip(theirs["pair_id"].tolist(), theirs["margin"].tolist(), strict=True))
-    found = np.array([margins.get(id, np.nan) for id in table["pair_id"]], dtype=float)
+        theirs = other.table(["pair_id", "margin", "label_probability"])
+    margins = dict(zip(theirs["pair_id"].tolist(), (theirs["margin"] * _labels(theirs)[1]).tolist(), strict=True))
+    found = np.array([margins.get(id, np.nan) for id in table["pair_id"]], dtype=float) * _labels(table)[1]
     if np.isnan(found).mean() > 0.5:
         raise AuditError(f"{voter} knows {np.sum(~np.isnan(found))} of {len(found)} pairs; expected the same data.")
     return found

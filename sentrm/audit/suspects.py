@@ -85,13 +85,14 @@ def reasons(row: Mapping[str, Any]) -> list[str]:
         found.append(f"nearly the same as pair {row['near_duplicate_of']}")
     better = better_side(row["label_probability"])
     worse, sign = ("rejected", 1) if better == "chosen" else ("chosen", -1)
-    margin, fold = row["margin"] * sign, row.get("out_of_fold")
+    tie = row["label_probability"] == 0.5
+    margin, fold = (0.0, None) if tie else (row["margin"] * sign, row.get("out_of_fold"))
     if fold is not None and fold * sign < 0:
         found.append(f"a model trained without it prefers the {worse} response ({_sure(fold * sign)})")
     if margin < 0:
         found.append(f"the model prefers the {worse} response by {plain(-margin, 2)} ({_sure(margin)})")
     models = row.get("models") or 1
-    if models > 1 and row.get("against"):
+    if models > 1 and row.get("against") and not tie:
         found.append(f"{row['against']} of {models} models prefer the {worse} response")
     if row.get("truncated"):
         found.append("the model did not read all of it")

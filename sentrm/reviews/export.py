@@ -2,7 +2,7 @@
 
 Decisions:
 - The cleaned data have the schema and the order of the data that were read, which are read again, row by row; a pair is
-  known by its texts (`pair_id`). What a schema cannot say is left as it is and reported, see `relabel`.
+  known by its texts and label (`pair_id`). What a schema cannot say is left as it is and reported, see `relabel`.
 - A pair's decision is the verdict most annotators gave; skips do not count. Where the votes are even it is unresolved,
   and the pair stays as it is.
 - A text cell of a CSV that a spreadsheet would take for a formula gets a leading apostrophe, as in `report`; numbers,
@@ -26,7 +26,7 @@ from typing import Any, Literal, get_args
 import pyarrow
 import pyarrow.parquet
 
-from ..audit.folder import pair_id
+from ..audit.folder import pair_id, texts_of
 from ..audit.shards import written_whole
 from ..errors import ReviewError
 from ..export import new_folder
@@ -65,10 +65,10 @@ def decide(verdicts: Iterable[tuple[str, str, str]]) -> dict[str, str]:
     >>> decide([("p", "ann", "flip"), ("p", "bob", "flip"), ("p", "eve", "agree"), ("q", "ann", "skip")])
     {'p': 'flip'}
     """
+    said = {(pair.partition("-")[0], annotator, verdict) for pair, annotator, verdict in verdicts if verdict != "skip"}
     votes: dict[str, Counter[str]] = {}
-    for pair, _, verdict in verdicts:
-        if verdict != "skip":
-            votes.setdefault(pair.partition("-")[0], Counter())[verdict] += 1
+    for pair, _, verdict in said:
+        votes.setdefault(pair, Counter())[verdict] += 1
     leading = {pair: counts.most_common(2) for pair, counts in votes.items()}
     return {
         pair: UNRESOLVED if len(two) == 2 and two[0][1] == two[1][1] else two[0][0] for pair, two in leading.items()
@@ -155,15 +155,22 @@ class _Cleaned:
         self.done: Counter[str] = Counter()
         self.left: list[RowProblem] = []
         self.known: set[str] = set()
+        texts, found = set(map(texts_of, self.decisions)), False
         for row, (record, read) in enumerate(stream_rows(self.source, columns=self.columns, split=self.split), start=1):
             self.done["rows"] += 1
             if isinstance(read, RowProblem):
                 self.left.append(read)
                 cleaned = record if isinstance(record, dict) else None
             else:
+                if any(pair.tokens for pair in read):
+                    raise ReviewError(
+                        f"{self.source} holds token ids, and verdicts are on the texts that they stand for. Clean the "
+                        "data that they were made from; nothing was written."
+                    )
                 ids = [pair_id(pair.prompt, pair.chosen, pair.rejected, pair.probability) for pair in read]
                 verdicts = [self.decisions.get(id, "") for id in ids]
                 self.known |= self.decisions.keys() & ids
+                found = found or not texts.isdisjoint(map(texts_of, ids))
                 self.done[UNRESOLVED] += verdicts.count(UNRESOLVED)
                 try:
                     cleaned = self._apply(record, read, verdicts)
@@ -173,7 +180,7 @@ class _Cleaned:
             if cleaned is not None:
                 self.done["written"] += 1
                 yield cleaned
-        if self.decisions and not self.known:
+        if self.decisions and not found:
             raise ReviewError(
                 f"none of the {len(self.decisions):,} decided pairs is in {self.source}. Expected the data that were "
                 "audited, with the same columns; nothing was written."
@@ -184,21 +191,28 @@ class _Cleaned:
         if all(verdict in self.dropped for verdict in verdicts):
             self.done["dropped"] += 1
             return None
-        tie = pairs[0].probability == 0.5
-        changed = self.changed if not tie else {"agree", "flip"} if "flip" in self.changed else set()
-        if not (self.dropped | changed) & set(verdicts):
+        if not any(map(self._is_acted_on, pairs, verdicts)):
             return record
         if len(pairs) > 1:
             raise NotExpressible(
                 f"ranks responses in {len(pairs)} pairs, of which some are decided; it was left as it is"
             )
-        (verdict,) = verdicts
+        (pair,), (verdict,) = pairs, verdicts
         if verdict == "tie":
             cleaned = tied(record, self.columns)
+        elif pair.chosen == pair.rejected:
+            raise NotExpressible("has the same response twice, so neither is the better one; it was left as it is")
+        elif pair.probability == 0.5:
+            cleaned = untied(record, self.columns, verdict == "agree")
         else:
-            cleaned = untied(record, self.columns, verdict == "agree") if tie else flipped(record, self.columns)
+            cleaned = flipped(record, self.columns)
         self.done[verdict if verdict == "tie" else "flip"] += 1
         return cleaned
+
+    def _is_acted_on(self, pair: PreferencePair, verdict: str) -> bool:
+        if pair.probability == 0.5 and verdict in ("agree", "flip", "tie"):
+            return verdict in self.dropped or (verdict != "tie" and "flip" in self.changed)
+        return verdict in self.dropped or verdict in self.changed
 
     def report(self) -> Exported:
         done = self.done

@@ -71,20 +71,34 @@ def untied(record: Record, columns: Mapping[str, str | None], chosen_better: boo
     if _is_ranked(record, chosen, responses):
         ranks, places = _name(columns, "ranks"), _two_ranks(record, columns, responses)
         if list(places) != [ranks]:
-            raise NotExpressible("has equal scores, and no rank that could say which is better; it was left as it is")
+            raise NotExpressible("has scores, which no verdict can say; it was left as it is")
         return record | {ranks: [1, 2] if chosen_better else [2, 1]}
     preferred = record | _said(record, columns, 1.0, False, "chosen")
     return preferred if chosen_better else flipped(preferred, columns)
 
 
 def _said(record: Record, columns: Mapping[str, str | None], probability: float, tie: bool, label: str) -> Record:
-    """The columns of the record that say the label, with these values in the form they have."""
+    """The columns of the record that say the label, with these values in the form they have; one that is empty in this
+    row only where there is no other. Raises NotExpressible where a whole number would have to be a half."""
     said: Record = {}
     for field, word in (("probability", probability), ("tie", tie), ("label", label)):
         name = _name(columns, field)
         if name in record and (field != "label" or str(record[name]).lower() in ("chosen", "rejected", "tie")):
-            said[name] = str(word).lower() if isinstance(record[name], str) else word
-    return said
+            said[name] = _as(record[name], word)
+    return {name: value for name, value in said.items() if record[name] is not None} or said
+
+
+def _as(cell: Any, word: float | bool | str) -> Any:
+    """The word in the type of the cell."""
+    if isinstance(cell, str):
+        return str(word).lower()
+    if isinstance(cell, int) and not isinstance(cell, bool) and not isinstance(word, str):
+        if word != int(word):
+            raise NotExpressible(
+                f"says its label by the whole number {cell}, and a tie is a half; it was left as it is"
+            )
+        return int(word)
+    return word
 
 
 _OTHER = {"a": "b", "b": "a", "A": "B", "B": "A"}

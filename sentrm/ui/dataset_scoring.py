@@ -23,6 +23,7 @@ from typing import Any
 
 import gradio as gr
 
+from ..audit.folder import VERSION
 from ..audit.run import KEPT, Progress, score_dataset
 from ..audit.shards import written_whole
 from ..audit.summary import summarise
@@ -38,6 +39,7 @@ from .panel import Panel
 from .stop import Stop, Stopped
 from .workbench import ENDINGS, Workbench
 
+MOST_WAITING = 8  # who wait and are told so; each holds a thread
 ROWS = 128  # of a shard, that is, the most that Stop loses
 LOOKED_AT = 100  # rows whose columns are offered
 SHOWN = 3  # rows that the mapping shows
@@ -123,7 +125,7 @@ class Scoring:
             score,
             [*sources, self.mapped, *self.columns],
             [self.panel, self.button, self.stop, self.box, *outputs],
-            concurrency_limit=None,
+            concurrency_limit=MOST_WAITING,
             show_progress="hidden",
             trigger_mode="once",
         )
@@ -195,8 +197,8 @@ class Scoring:
         def tell(now: Progress) -> None:
             if now.rows > UPLOAD.rows and not (asked[0] or asked[1]):
                 raise PreferenceDataError(
-                    f"the data set has more than {UPLOAD.rows:,} rows; a visitor may score no more. What is scored "
-                    "stays; have who runs the app score it, with sentrm audit."
+                    f"the data set has more than {UPLOAD.rows:,} rows; a visitor may score no more. Have who runs "
+                    "the app score it, with sentrm audit."
                 )
             told[:] = [now]
             report(now.rows, now.total or 0)
@@ -204,8 +206,6 @@ class Scoring:
         try:
             source, called = self._source(*asked)
             out = self.workbench.place(self._label(source, called, columns))
-            if asked[0]:
-                source = _kept(Path(source), out)
 
             def work() -> None:
                 nonlocal doing
@@ -213,7 +213,11 @@ class Scoring:
                     report(0, 0)
                 try:
                     doing = "Starting"
-                    score_dataset(source, self.scorer, out, columns=columns, rows_per_shard=ROWS, progress=tell)
+                    data = source
+                    if asked[0]:
+                        next(stream_rows(source, columns=columns))  # what cannot be read is not kept
+                        data = _kept(Path(source), out)
+                    score_dataset(data, self.scorer, out, columns=columns, rows_per_shard=ROWS, progress=tell)
                     doing = "Looking for suspects and duplicates"
                     told.clear()
                     summarise(out)
@@ -235,11 +239,11 @@ class Scoring:
         except (SentrmError, RuntimeError) as error:  # torch raises RuntimeError, for one when memory runs out
             yield self._resting(_said(failure(error), alert=True))
             return
-        yield next(name for name in self.workbench.names() if self.workbench.open(name).path == out.resolve())
+        yield self.workbench.name_of(out)
 
     def _label(self, source: str, called: str, columns: Mapping[str, str | None]) -> str:
         """The name of the audit's folder."""
-        asked = [dict(columns), asdict(self.scorer.model_info), asdict(self.scorer.segmenter_info)]
+        asked = [VERSION, dict(columns), asdict(self.scorer.model_info), asdict(self.scorer.segmenter_info)]
         digest = hashlib.sha256(json.dumps(asked, sort_keys=True, default=str).encode())
         if Path(source).is_file():
             with Path(source).open("rb") as stream:
@@ -250,9 +254,10 @@ class Scoring:
         return f"{stem[:60]}-{digest.hexdigest()[:6]}"
 
     def _working(self, told: list[Progress], otherwise: str) -> dict[Any, Any]:
-        done, of, text = (told[0].rows, told[0].total, progress_words(told[0])) if told else (0, None, f"{otherwise} …")
+        now = next(iter(told), None)
+        text = progress_words(now) if now else f"{otherwise} …"
         return {
-            self.panel: {"progress": {"done": done, "of": of, "text": text}},
+            self.panel: {"progress": {"done": now.rows if now else 0, "of": now and now.total, "text": text}},
             self.button: gr.update(interactive=False),
             self.stop: gr.update(visible=True),
         }
@@ -265,8 +270,8 @@ def _kept(upload: Path, out: Path) -> str:
     """A copy in the audit's folder: an upload is gone after a restart, and cleaned data are made of it."""
     kept = out / KEPT / upload.name
     if not kept.exists():
-        kept.parent.mkdir(parents=True, exist_ok=True)
         with written_whole(kept) as aside:
+            kept.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(upload, aside)
     return str(kept)
 

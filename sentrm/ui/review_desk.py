@@ -200,6 +200,8 @@ class Desk:
         if verdict in ("agree", "flip") and (ties := sum(map(is_tie, found))):
             found = [pair_id for pair_id in found if not is_tie(pair_id)]
             told = f" {counted(ties, 'tie')} left out: of a tie no side is the better one."
+            if not found:
+                raise ReviewError("every label of the queue is a tie, with which none can agree. Nothing was marked.")
         done = log.vote_all(found, annotator, verdict, reason=_text(asked, "reason").strip())
         return f"Marked {counted(done, 'pair')}: {verdict.replace('_', ' ')}.{told} Undo takes all of it back at once."
 

@@ -137,10 +137,9 @@ class _Inside:
 def cleaned(log: ReviewLog, folder: AuditFolder, out: Path, choices: Choices) -> tuple[Path, Exported]:
     """The data that were audited with the verdicts applied; `out` gets the format's ending. Raises SentrmError."""
     data = folder.about["data"]
-    kept = folder.path / DATA / Path(data["source"]).name
     file = out.with_name(out.name + (ENDINGS[choices.format] if choices.format != "datasets" else ""))
     done = export_cleaned(
-        kept if kept.exists() else data["source"],
+        _data_of(folder),
         decide(log.verdicts(folder.ids())),
         file,
         format=choices.format,
@@ -153,6 +152,24 @@ def cleaned(log: ReviewLog, folder: AuditFolder, out: Path, choices: Choices) ->
     if choices.format == "datasets":
         file = Path(shutil.make_archive(str(file), "zip", file))
     return file, done
+
+
+def _data_of(folder: AuditFolder) -> str:
+    """What was scored: in the audit's folder, where it stood, or beside that folder; or a hub id.
+
+    Raises:
+        ReviewError: the file is at none of these places.
+    """
+    source = Path(folder.about["data"]["source"])
+    places = [folder.path / DATA / source.name, source, folder.path.parent / source.name]
+    if source.is_absolute():
+        found = next((place for place in places if place.exists()), None)
+        if found is None:
+            raise ReviewError(
+                f"{source.name}, the data that were scored, is not there any more. Put it beside the audit's folder."
+            )
+        return str(found)
+    return str(folder.about["data"]["source"])
 
 
 def exported_words(done: Exported) -> str:

@@ -87,6 +87,10 @@ class Workbench:
             self._open.move_to_end(path)
             return kept[1]
 
+    def name_of(self, path: Path) -> str:
+        """What a finished audit in `made` is called."""
+        return next(name for name, found in self._audits().items() if found == path.resolve())
+
     def files(self) -> list[str]:
         """Data at hand: the name of a file given, or that of a folder given with the way inside it."""
         return list(self._files())
