@@ -299,7 +299,7 @@ def _revealed(
         why.append(f"most against the label, {signed(found.contribution)} in {letter}: {sentence}")
     return {
         "label": "tie" if is_tie(pair_id) else better.upper(),
-        "why": [visible(one) for one in why],
+        "why": [visible(f"{one[:1].upper()}{one[1:]}") for one in why],
         "votes": [
             [visible(one) for one in (vote.annotator, _vote_words(vote, better), vote.reason, vote.comment)]
             for vote in votes
