@@ -2,7 +2,7 @@
 
 The suspicion of a label is the model's probability that it is wrong, σ(-margin / T) with the fitted temperature T. The
 margin is the audited model's own, or, better, out-of-fold: of a model that was trained without the pair. With several
-models it is the share of them that prefer the rejected response. Whoever looks at the most suspicious first finds wrong
+models it is the share of them that speak against the label. Whoever looks at the most suspicious first finds wrong
 labels sooner; how much sooner is measured in docs/results.md.
 """
 
@@ -36,7 +36,7 @@ def suspicion(margins: np.ndarray, temperature: float | None) -> np.ndarray:
 
 
 def votes(margins: np.ndarray) -> np.ndarray:
-    """(P,) the share of M models that prefer the rejected response; equal shares are ordered by the mean of their
+    """(P,) the share of M models that speak against the label; equal shares are ordered by the mean of their
     margins in standard deviations, which moves no share by more than half a vote. (M, P) margins, NaN where a model
     was not asked; at least one of each pair is known."""
     share = (margins < 0).sum(0) / (~np.isnan(margins)).sum(0)

@@ -62,7 +62,8 @@ def agreement(
 
     Args:
         verdicts: (pair id, annotator, verdict), at most one of each pair and annotator: `ReviewLog.verdicts()`.
-        margins: pair id -> the model's margin; given, the model is one more rater of the pairs that people rated.
+        margins: pair id -> by how much the model prefers the response that the label does, logits; given, the model is
+            one more rater of the pairs that people rated.
         samples: bootstrap samples.
     """
     raters, table = rating_table(verdicts, margins)

@@ -44,7 +44,7 @@ def review_summary_html(
 
     Args:
         pair_ids: of which pairs; None is all.
-        margins: pair id -> the model's margin, to count it as a rater too.
+        margins: as in `agreement`, to count the model as a rater too.
         exported: what `export_cleaned` returned, to be told as well.
     """
     counts = log.counts(pair_ids)

@@ -9,7 +9,8 @@ Decisions:
   the page as it leaves. Gradio makes functions from text ('unsafe-eval') and styles elements ('unsafe-inline').
 - What is sent is bounded before it is kept in memory: an upload by `max_upload`, all else by `MOST_SENT`.
 - What gradio serves beside the pages and nobody here needs is closed: its monitoring, run history, recordings, proxy,
-  deep links and editors. What visitors upload is deleted after a day.
+  deep links and editors. What visitors upload is deleted after a day, but for a copy of what they score, which stays
+  with its audit.
 """
 
 from __future__ import annotations
