@@ -21,6 +21,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,7 @@ from .shards import preference_pair, read_problems, read_rows, scored_pair, shar
 from .shards import texts_of as texts_of
 
 VERSION = 2  # of the folder's form
+KEPT = 256  # rows found last
 MEMORY = "1GB"  # DuckDB's; half of what opening a million pairs may take
 
 
@@ -57,6 +59,7 @@ class AuditFolder:
         found = self._connection.execute("DESCRIBE pairs").fetchall()
         kinds = {name: _column_kind(kind) for name, kind, *_ in found}
         self.columns: dict[str, str] = {name: kind for name, kind in kinds.items() if kind}  # of pairs.parquet
+        self.row = lru_cache(KEPT)(self._row)  # one page asks several times, and each time the ids of all are read
 
     @classmethod
     def open(cls, path: str | Path) -> AuditFolder:
@@ -165,13 +168,18 @@ class AuditFolder:
         first = f"{self._known(sort)} {'DESC' if descending else 'ASC'} NULLS LAST, " if sort else ""
         return f"{first}row, number"
 
-    def _read(self, pair_id: str) -> tuple[dict[str, Any], Mapping[bytes, bytes]]:
-        """The row of its shard, and the metadata of that file."""
-        found = self._rows("SELECT shard, row, number FROM pairs WHERE pair_id = ?", [pair_id])
+    def _row(self, pair_id: str) -> dict[str, Any]:
+        """A pair's row of `pairs.parquet`. Raises AuditError if there is none of this id."""
+        found = self._rows("SELECT * FROM pairs WHERE pair_id = ?", [pair_id])
         if not found:
             raise AuditError(f"there is no pair {pair_id!r:.60} in {self.path}; ids are those of its list of pairs.")
-        place = found[0]["row"], found[0]["number"]
-        rows, about = read_rows(self.shards[found[0]["shard"]], [place])
+        return found[0]
+
+    def _read(self, pair_id: str) -> tuple[dict[str, Any], Mapping[bytes, bytes]]:
+        """The row of its shard, and the metadata of that file."""
+        row = self.row(pair_id)
+        place = row["row"], row["number"]
+        rows, about = read_rows(self.shards[row["shard"]], [place])
         return rows[place], about
 
     def _rows(self, query: str, values: Sequence[Any]) -> list[dict[str, Any]]:

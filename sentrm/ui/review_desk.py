@@ -113,7 +113,7 @@ class Desk:
                 pair = self._next(log, folder, address, annotator)
             case "vote":
                 vote = self._vote(log, folder, address, annotator, asked)
-                better = _better(folder, pair, sides_swapped(address.queue, pair, annotator))
+                better = _better(folder.row(pair), sides_swapped(address.queue, pair, annotator))
                 said = f"Saved: {_vote_words(vote, better)}."
                 if vote.verdict == "skip" or not address.blind:
                     pair = self._next(log, folder, address, annotator)
@@ -178,7 +178,7 @@ class Desk:
         pair, swapped = folder.pair(pair_id), sides_swapped(queue, pair_id, annotator)
         verdict = choice
         if choice in ("a", "b"):
-            verdict = "agree" if choice == _better(folder, pair_id, swapped) else "flip"
+            verdict = "agree" if choice == _better(folder.row(pair_id), swapped) else "flip"
         return log.vote(
             pair_id,
             annotator,
@@ -245,7 +245,8 @@ class Desk:
             return {"message": _done(top["progress"]), "desk": top}
         pair = folder.pair(pair_id)
         swapped = sides_swapped(queue, pair_id, annotator)
-        better = _better(folder, pair_id, swapped)
+        row = folder.row(pair_id)
+        better = _better(row, swapped)
         votes = visible_votes(log, pair_id, annotator)
         own = next((vote for vote in votes if vote.annotator == annotator), None)
         others = [vote for vote in votes if vote is not own]
@@ -258,7 +259,7 @@ class Desk:
             "seen": own.id if own else 0,
             "own": _own(own, swapped, better, pair) if own else None,
             "known": queue.blind and own is None and log.has_voted(pair_id, annotator),
-            "revealed": _revealed(folder, pair_id, pair, others, better, swapped) if open_ else None,
+            "revealed": _revealed(row, pair, others, better, swapped) if open_ else None,
         }
         return {**(value if open_ else blind_value(value)), "desk": desk}
 
@@ -287,10 +288,9 @@ def prompt_parts(prompt: Prompt) -> list[tuple[str, str]]:
 
 
 def _revealed(
-    folder: AuditFolder, pair_id: str, pair: ScoredPair, votes: Sequence[Vote], better: str, swapped: bool
+    row: Mapping[str, Any], pair: ScoredPair, votes: Sequence[Vote], better: str, swapped: bool
 ) -> dict[str, Any]:
-    """What stands beside the scores once they may be seen. `votes` are others'."""
-    row = folder.page([Filter("pair_id", "=", pair_id)], size=1)[0]
+    """What stands beside the scores once they may be seen. `row` is of `pairs.parquet`, `votes` are others'."""
     why = reasons(row)
     found = carrier(pair, better_side(row["label_probability"]))
     if found and (row.get("suspect") or row["agrees"] is False):
@@ -298,7 +298,7 @@ def _revealed(
         sentence = response.sentences[found.sentence].strip()
         why.append(f"most against the label, {signed(found.contribution)} in {letter}: {sentence}")
     return {
-        "label": "tie" if is_tie(pair_id) else better.upper(),
+        "label": "tie" if row["label_probability"] == 0.5 else better.upper(),
         "why": [visible(f"{one[:1].upper()}{one[1:]}") for one in why],
         "votes": [
             [visible(one) for one in (vote.annotator, _vote_words(vote, better), vote.reason, vote.comment)]
@@ -344,12 +344,9 @@ def _vote_words(vote: Vote, better: str) -> str:
     return WORDS.get(vote.verdict) or f"{_side(vote.verdict, better).upper()} is better"
 
 
-def _better(folder: AuditFolder, pair_id: str, swapped: bool) -> str:
+def _better(row: Mapping[str, Any], swapped: bool) -> str:
     """Where the response stands that the label prefers, a or b; at a tie the chosen one."""
-    found = folder.column("label_probability", [Filter("pair_id", "=", pair_id)])
-    if not len(found):
-        raise AuditError(f"there is no pair {pair_id!r:.60} in this audit; open one of its list.")
-    return "ab"[(better_side(found[0]) == "chosen") == swapped]
+    return "ab"[(better_side(row["label_probability"]) == "chosen") == swapped]
 
 
 def _side(verdict: str, better: str) -> str:
