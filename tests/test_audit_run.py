@@ -241,7 +241,8 @@ def test_ctrl_c_ends_the_command_with_one_line(said, model_dir, pairs_file, tmp_
 
 
 def _long_command(data: str, model: str, out: str, environment: dict[str, str]) -> None:
-    """`sentrm audit` whose summary is some seconds of DuckDB."""
+    """`sentrm audit` whose summary is some seconds of DuckDB; Ctrl-C is heard as in a terminal, wherever tests run."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     query = "SELECT sum(hash(a.range * b.range)) FROM range(5000) a, range(100000) b"
     cli.summarise = lambda *_, **__: duckdb.execute(query)
     _command(data, model, out, environment)
