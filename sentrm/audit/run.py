@@ -44,7 +44,7 @@ from .shards import SCHEMA, remove_partial, shard_path, to_json, to_row, written
 
 # Fields that the shards hold in columns of their own, so that they are no metadata.
 HELD = ("prompt", "chosen", "rejected", "id", "source", "context", "probability", "tie", "response_a", "response_b")
-KEPT = ".data"  # in the audit folder: a copy of data that would not stay where they were
+COPY = ".data"  # in the audit folder: a copy of data that would not stay where they were
 Read = list[PreferencePair] | RowProblem
 
 
@@ -185,7 +185,7 @@ def _begin(out: Path, asked: Mapping[str, Any]) -> None:
         if others:
             raise AuditError(f"{out} holds {others[0]} and is no audit folder; choose a new or empty one.")
         (out / "shards").mkdir(parents=True, exist_ok=True)
-        for folder in (out, out / "shards", out / KEPT):
+        for folder in (out, out / "shards", out / COPY):
             remove_partial(folder)
     except OSError as error:
         raise AuditError(f"cannot write {out}: {error}. Choose another folder.") from error

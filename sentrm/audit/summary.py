@@ -31,7 +31,7 @@ from .duplicates import contradicting, exact, near
 from .features import COLUMNS, Features, read_features
 from .folder import AuditFolder, texts_of
 from .shards import written_whole
-from .suspects import confident, suspicion, votes
+from .suspects import confident, label_sign, suspicion, votes
 
 NEAR_LIMIT = 300_000  # pairs; near duplicates of more would take more memory than the rest
 READ = (
@@ -113,7 +113,7 @@ def _batches(folder: AuditFolder) -> Iterator[pyarrow.RecordBatch]:
 
 def _labels(table: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     """(P,) whether the label is no tie, and (P,) which sign of chosen - rejected agrees with it."""
-    return table["label_probability"] != 0.5, np.where(table["label_probability"] < 0.5, -1.0, 1.0)
+    return table["label_probability"] != 0.5, label_sign(table["label_probability"])
 
 
 def _texts(table: Mapping[str, np.ndarray]) -> list[str]:

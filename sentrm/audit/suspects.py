@@ -70,6 +70,11 @@ def better_side(probability: float) -> Side:
     return "rejected" if probability < 0.5 else "chosen"
 
 
+def label_sign(probability: np.ndarray) -> np.ndarray:
+    """(P,) the sign of chosen - rejected that agrees with a label, 1 or -1; (P,) probabilities, see `better_side`."""
+    return np.where(probability < 0.5, -1.0, 1.0)
+
+
 def reasons(row: Mapping[str, Any]) -> list[str]:
     """Why a pair is worth a second look, in words, the gravest first; of the columns of a row of `pairs.parquet`."""
     found = []

@@ -24,7 +24,7 @@ from typing import Any
 import gradio as gr
 
 from ..audit.folder import VERSION
-from ..audit.run import KEPT, Progress, score_dataset
+from ..audit.run import COPY, Progress, score_dataset
 from ..audit.shards import written_whole
 from ..audit.summary import summarise
 from ..errors import PreferenceDataError, SentrmError
@@ -268,7 +268,7 @@ class Scoring:
 
 def _kept(upload: Path, out: Path) -> str:
     """A copy in the audit's folder: an upload is gone after a restart, and cleaned data are made of it."""
-    kept = out / KEPT / upload.name
+    kept = out / COPY / upload.name
     if not kept.exists():
         with written_whole(kept) as aside:
             kept.parent.mkdir(parents=True, exist_ok=True)

@@ -17,12 +17,11 @@ from threading import Lock
 from typing import Any, Literal, get_args
 from weakref import finalize
 
-import numpy as np
-
 from ..audit.filters import Filter
 from ..audit.folder import AuditFolder
-from ..audit.run import KEPT as DATA
+from ..audit.run import COPY
 from ..audit.shards import written_whole
+from ..audit.suspects import label_sign
 from ..errors import ReviewError, SentrmError
 from ..reviews.agreement import MODEL, Estimate, agreement
 from ..reviews.export import Exported, Format, Ties, decide, export_cleaned, export_events, read_events
@@ -161,15 +160,15 @@ def _data_of(folder: AuditFolder) -> str:
         ReviewError: the file is at none of these places.
     """
     source = Path(folder.about["data"]["source"])
-    places = [folder.path / DATA / source.name, source, folder.path.parent / source.name]
-    if source.is_absolute():
-        found = next((place for place in places if place.exists()), None)
-        if found is None:
-            raise ReviewError(
-                f"{source.name}, the data that were scored, is not there any more. Put it beside the audit's folder."
-            )
-        return str(found)
-    return str(folder.about["data"]["source"])
+    if not source.is_absolute():
+        return str(source)
+    places = folder.path / COPY / source.name, source, folder.path.parent / source.name
+    found = next((place for place in places if place.exists()), None)
+    if found is None:
+        raise ReviewError(
+            f"{source.name}, the data that were scored, is not there any more. Put it beside the audit's folder."
+        )
+    return str(found)
 
 
 def exported_words(done: Exported) -> str:
@@ -240,7 +239,7 @@ def agreement_value(log: ReviewLog, folder: AuditFolder) -> dict[str, Any]:
 def margins_of(folder: AuditFolder) -> dict[str, float]:
     """Pair id -> by how much the model prefers the response that the label does, of all pairs of the audit."""
     table = folder.table(["pair_id", "margin", "label_probability"])
-    margins = np.where(table["label_probability"] < 0.5, -table["margin"], table["margin"])
+    margins = table["margin"] * label_sign(table["label_probability"])
     return dict(zip(table["pair_id"].tolist(), margins.tolist(), strict=True))
 
 
