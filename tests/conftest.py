@@ -23,6 +23,12 @@ from sentrm.scoring import Scorer
 
 torch.set_num_threads(2)
 
+
+def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
+    """Bytes are named by their argument: a gzip header holds the time, and two workers must collect the same names."""
+    return argname if isinstance(val, bytes) else None
+
+
 CORPUS = [
     "The cold shock stops the cooking and loosens the shell. Older eggs peel more easily than fresh ones.",
     "user: How do I boil an egg? assistant: Boil it for nine minutes, then move it to ice water!",
