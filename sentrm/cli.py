@@ -17,7 +17,7 @@ from .audit.summary import summarise
 from .errors import EncodingError, SentrmError
 from .export import export_remote_code, export_vllm
 from .loading import DTYPES, read_device
-from .preferences import PreferencePair, load_preferences
+from .preferences import MAPPED, PreferencePair, load_preferences
 from .results import ScoredPair
 from .scoring import Scorer
 from .words import counted, percent
@@ -113,14 +113,16 @@ def _add_scoring(command: argparse.ArgumentParser) -> None:
     add = command.add_argument
     add("--model", required=True, help="local folder or hub id of a sentence reward model")
     add("--split", default="train", help="split of a hub data set (%(default)s)")
-    add("--prompt-column", metavar="NAME", help="name of the prompt column, if not 'prompt'")
-    add("--chosen-column", metavar="NAME", help="name of the chosen column, if not 'chosen'")
-    add("--rejected-column", metavar="NAME", help="name of the rejected column, if not 'rejected'")
     add("--strict", action="store_true", help="stop at the first bad row instead of reporting it")
     add("--segmenter", metavar="SPEC", help="rules, sat:sat-3l@0.2, … instead of the one the model was trained with")
     add("--device", default="auto", help="auto, cpu, cuda, cuda:1 or mps (%(default)s)")
     add("--dtype", default="auto", help=f"auto, {', '.join(DTYPES)} (%(default)s)")
     add("--max-length", type=int, metavar="TOKENS", help="most tokens a sequence may take (the model's own limit)")
+    columns = command.add_argument_group(
+        "columns of other names", "where a field stands under another name than its own"
+    )
+    for field in MAPPED:
+        columns.add_argument(f"--{field.replace('_', '-')}-column", metavar="NAME")
 
 
 def score(args: argparse.Namespace) -> None:
@@ -208,7 +210,7 @@ def export(args: argparse.Namespace) -> None:
 
 
 def _columns(args: argparse.Namespace) -> dict[str, str | None]:
-    return {"prompt": args.prompt_column, "chosen": args.chosen_column, "rejected": args.rejected_column}
+    return {field: getattr(args, f"{field}_column") for field in MAPPED}
 
 
 def _open(args: argparse.Namespace, model: str, device: str) -> Scorer:

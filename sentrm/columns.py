@@ -70,13 +70,27 @@ def read_probability(fields: Mapping[str, Any]) -> float:
     return said.pop() if said else 1.0
 
 
-def read_winner(response_a: Any, response_b: Any, winner: Any) -> dict[str, Any]:
+def winning_side(winner: Any, names: Mapping[str, str]) -> str:
+    """The field of the response that an arena's row prefers, or "tie".
+
+    Args:
+        names: field -> its column, which a winner may be called by, too.
+    """
+    columns = {side: names.get(side, side) for side in ("response_a", "response_b")}
+    word = str(winner).lower()
+    for side, column in columns.items():
+        if winner == column or word in (side[-1], f"model_{side[-1]}", side):
+            return side
+    if word.startswith(("tie", "both")):
+        return "tie"
+    raise BadRow(f"winner is {winner!r:.40}, expected model_a, model_b or tie, or {' or '.join(columns.values())}")
+
+
+def read_winner(fields: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
     """An arena's row as chosen, rejected and probability; at a tie a is chosen."""
-    word = str(winner).lower().removeprefix("model_").removeprefix("response_")
-    if word not in ("a", "b") and not word.startswith(("tie", "both")):
-        raise BadRow(f"winner is {winner!r:.40}, expected model_a, model_b or tie")
-    chosen, rejected = (response_b, response_a) if word == "b" else (response_a, response_b)
-    return {"chosen": chosen, "rejected": rejected, "probability": 1.0 if word in ("a", "b") else 0.5}
+    side = winning_side(fields["winner"], names)
+    chosen, rejected = ("response_b", "response_a") if side == "response_b" else ("response_a", "response_b")
+    return {"chosen": fields[chosen], "rejected": fields[rejected], "probability": 0.5 if side == "tie" else 1.0}
 
 
 def read_tools(value: Any) -> tuple[dict[str, Any], ...]:

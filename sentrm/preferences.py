@@ -46,9 +46,14 @@ from .schemas import read_texts
 
 SIDES = ("chosen", "rejected")
 TEXT_FIELDS = ("prompt", *SIDES, "id", "margin", "source", "subset", "context")
-LABELS = ("probability", "tie", "label", "responses", "ranks", "scores")
-FIELDS = (*TEXT_FIELDS, *LABELS, "tools", "chat_template_kwargs", *TOKENS)
-ARENA = ("response_a", "response_b", "winner")  # under these names alone
+LABELS = ("probability", "tie", "label")
+FORMS = {  # the fields of text that a row may have, by what it holds
+    "better": ("prompt", *SIDES),
+    "winner": ("prompt", "response_a", "response_b", "winner"),
+    "ranked": ("prompt", "responses", "ranks", "scores"),
+}
+MAPPED = tuple(dict.fromkeys(field for fields in FORMS.values() for field in fields))
+FIELDS = (*dict.fromkeys((*TEXT_FIELDS, *LABELS, *MAPPED)), "tools", "chat_template_kwargs", *TOKENS)
 OTHER_PROMPTS = ("question", "instruction", "query", "input")  # names that say: there is a prompt, it is not implicit
 OLDER_IDS = {  # TRL's names before chosen_ids and rejected_ids
     "chosen_ids": ("chosen_input_ids", "input_ids_chosen"),
@@ -100,8 +105,8 @@ def load_preferences(
 
     `source` ends in .jsonl, .json, .csv or .parquet, each also with .gz, or is what `datasets.load_dataset`
     takes; only there `split` matters. `columns` says under which name a field stands in the data, for example
-    `{"prompt": "question"}`; None is the field's own name. Bad rows are left out and reported; `strict` stops at
-    the first.
+    `{"prompt": "question"}`; None is the field's own name; `winner` may also be the name of the better response's
+    column. Bad rows are left out and reported; `strict` stops at the first.
 
     Raises PreferenceDataError for data that cannot be read, has no rows or no known columns, and for the
     first bad row if `strict`.
@@ -143,43 +148,50 @@ def _read_rows(
     asked = {field: name for field, name in (columns or {}).items() if name is not None}
     if not set(asked) <= set(FIELDS):
         raise PreferenceDataError(f"got columns for {', '.join(asked)}. Expected some of {', '.join(FIELDS)}.")
-    names = {field: asked.get(field, field) for field in FIELDS} | {name: name for name in ARENA}
+    names = column_names(asked)
+    if twice := [name for name in asked.values() if list(asked.values()).count(name) > 1]:
+        raise PreferenceDataError(f"got the column {twice[0]!r} for several fields. Expected another column for each.")
     if not head:
         raise PreferenceDataError(f"{source} has no rows. Expected one preference pair a row.")
     found = {column: None for record in head if isinstance(record, dict) for column in record}
     for field_, older in OLDER_IDS.items():
-        if names[field_] not in found:
+        if names.get(field_) not in found:
             names[field_] = next((name for name in older if name in found), field_)
     if found:
         _check_columns(source, list(found), names, asked)
     for row, record in enumerate(rows, start=1):
         try:
-            yield record, _pairs(record, row, names, has_prompt=names["prompt"] in found)
+            yield record, _pairs(record, row, names, has_prompt=names.get("prompt") in found)
         except BadRow as bad:
             if strict:
                 raise PreferenceDataError(f"{source}: row {row}: {bad}") from None
             yield record, RowProblem(row, str(bad))
 
 
+def column_names(columns: Mapping[str, str | None]) -> dict[str, str]:
+    """Field -> its column; a column that is given to one field is no other's."""
+    given = {field: name for field, name in columns.items() if name is not None}
+    return {field: given.get(field, field) for field in FIELDS if field in given or field not in given.values()}
+
+
 def _check_columns(source: str | Path, found: list[str], names: Mapping[str, str], asked: Iterable[str]) -> None:
+    there = {field for field, name in names.items() if name in found}
     needed = {"chosen", "rejected", *asked}
-    if names["chosen_ids"] in found and names["chosen"] not in found:
+    if "chosen_ids" in there and "chosen" not in there:
         needed = {"chosen_ids", "rejected_ids", *asked}
-    elif names["responses"] in found and names["chosen"] not in found:
-        needed = {"prompt", "responses", *asked}
-        if names["ranks"] not in found and names["scores"] not in found:
-            needed.add("ranks")
-    elif names["winner"] in found and names["chosen"] not in found:
+    elif "responses" in there and "chosen" not in there:
+        needed = {"prompt", "responses", *asked} | (set() if there & {"ranks", "scores"} else {"ranks"})
+    elif "winner" in there and "chosen" not in there:
         needed = {"prompt", "response_a", "response_b", *asked}
     elif set(OTHER_PROMPTS) & set(found):
         needed.add("prompt")
-    missing = [repr(name) for field, name in names.items() if field in needed and name not in found]
+    missing = [repr(names.get(field, field)) for field in FIELDS if field in needed - there]
     if missing:
         raise PreferenceDataError(
             f"{source} has no column {', '.join(missing)} (columns: {', '.join(map(str, found))}). Expected prompt, "
-            "chosen and rejected, or chosen and rejected that both begin with the prompt, or prompt, responses and "
-            "ranks or scores. Pass --prompt-column NAME, --chosen-column NAME or --rejected-column NAME for columns "
-            "of another name."
+            "chosen and rejected, or chosen and rejected that both begin with the prompt, or prompt, response_a, "
+            "response_b and winner, or prompt, responses and ranks or scores. For columns of another name pass "
+            "--prompt-column NAME, --chosen-column NAME, --rejected-column NAME and so on."
         )
 
 
@@ -189,7 +201,7 @@ def _pairs(record: Any, row: int, names: Mapping[str, str], *, has_prompt: bool)
         raise record
     if not isinstance(record, dict):
         raise BadRow(f"is of type {type(record).__name__}, expected an object with chosen and rejected")
-    fields = {field: record.get(column) for field, column in names.items()}
+    fields = dict.fromkeys(FIELDS) | {field: record.get(column) for field, column in names.items()}
     common: dict[str, Any] = {
         "id": read_text("id", fields["id"]) or str(row),
         "source": read_text("source", fields["source"]) or read_text("subset", fields["subset"]),
@@ -206,12 +218,12 @@ def _pairs(record: Any, row: int, names: Mapping[str, str], *, has_prompt: bool)
         label: dict[str, Any] = read_label(fields)
         return [PreferencePair(**texts, **common, **label, tokens=tokens, split_key=key, implicit_prompt=implicit)]
     if fields["winner"] is not None and fields["chosen"] is None:
-        fields |= read_winner(fields["response_a"], fields["response_b"], fields["winner"])
+        fields |= read_winner(fields, names)
     if fields["responses"] is not None and fields["chosen"] is None:
         return _ranked_pairs(fields, row, common)
     for name in SIDES:
         if fields[name] is None:
-            raise BadRow(f"has no {names[name]!r} (columns: {', '.join(record)})")
+            raise BadRow(f"has no {names.get(name, name)!r} (columns: {', '.join(record)})")
     prompt, chosen, rejected = read_texts(fields["prompt"], fields["chosen"], fields["rejected"], has_prompt)
     common |= read_label(fields)
     common["implicit_prompt"] = fields["prompt"] is None and isinstance(prompt, str)

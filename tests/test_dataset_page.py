@@ -289,13 +289,18 @@ def formed(bench: Workbench, scorer: Scorer) -> Scoring:
     return built(make)
 
 
-def scoring(form: Scoring, name: str, columns: dict | None = None, session: str = "somebody") -> Iterator:
+def scoring(form: Scoring, name: str, mapped: tuple | None = None, session: str = "somebody") -> Iterator:
     """What the form says while it scores."""
-    return form._score(gr.Request(session_hash=session), (None, name, ""), columns or {})
+    return form._score(gr.Request(session_hash=session), (None, name, ""), mapped)
 
 
-def scored(form: Scoring, name: str, columns: dict | None = None) -> list:
-    return list(scoring(form, name, columns))
+def scored(form: Scoring, name: str, mapped: tuple | None = None) -> list:
+    return list(scoring(form, name, mapped))
+
+
+def mapping(form: Scoring, asked: dict) -> tuple:
+    """What the form sends if the guesses are left as they are."""
+    return asked[form.form], *(asked[column]["value"] for column in form.columns)
 
 
 def test_a_stopped_dataset_goes_on_and_nothing_is_scored_twice(form, monkeypatch):
@@ -344,7 +349,7 @@ def test_a_second_visitor_waits_is_told_and_can_stop(form):
 
 def test_an_upload_can_be_cleaned_when_it_is_gone(form, tmp_path):
     upload = written(tmp_path / "mine.jsonl", MANY[:3])
-    name = list(form._score(gr.Request(session_hash="somebody"), (str(upload), "", ""), {}))[-1]
+    name = list(form._score(gr.Request(session_hash="somebody"), (str(upload), "", ""), None))[-1]
     upload.unlink()
     folder = form.workbench.open(name)
     with ReviewLog.open(tmp_path / "log") as log:
@@ -364,7 +369,7 @@ def test_a_data_set_of_the_hub_is_bounded(form, monkeypatch):
     monkeypatch.setattr(dataset_scoring, "UPLOAD", Limits(rows=SHARD))
     asked = open_form._look(None, "", "owner/name")
     assert "Press Score" in asked[open_form.panel]["message"]["text"]
-    said = list(open_form._score(gr.Request(session_hash="somebody"), (None, "", "owner/name"), {}))[-1]
+    said = list(open_form._score(gr.Request(session_hash="somebody"), (None, "", "owner/name"), None))[-1]
     assert f"more than {SHARD} rows" in said[open_form.panel]["message"]["text"]
 
 
@@ -372,14 +377,38 @@ def test_unknown_columns_are_asked_for_with_the_first_rows(form):
     asked = form._look(None, "data/named.jsonl", "")
     assert asked[form.mapped]
     assert asked[form.rows]["table"]["rows"][0]["cells"] == ["Q?", "Yes.", "No."]
-    guesses = [asked[column]["value"] for column in form.columns]
+    guesses = [asked[column]["value"] for column in form.columns if asked[column]["visible"]]
     assert guesses == ["question", "answer_good", "answer_bad"]
-    columns = dict(zip(("prompt", "chosen", "rejected"), guesses, strict=True))
-    folder = form.workbench.open(scored(form, "data/named.jsonl", columns)[-1])
+    folder = form.workbench.open(scored(form, "data/named.jsonl", mapping(form, asked))[-1])
     assert folder.pair(folder.ids()[0]).a.text == "Yes."
     known = form._look(None, "data/many.jsonl", "")
     assert not known[form.mapped]
     assert "Press Score" in known[form.panel]["message"]["text"]
+
+
+@pytest.mark.parametrize(
+    ("row", "shown"),
+    [
+        ({"query": "Q?", "answer_1": "No.", "answer_2": "Yes.", "preference": "answer_2"}, 4),
+        ({"instruction": "Q?", "completions": ["No.", "Yes."], "rating": [1, 2]}, 4),
+        ({"better": "Q? Yes.", "worse": "Q? No."}, 3),
+    ],
+)
+def test_any_form_of_a_row_can_be_mapped(form, row, shown):
+    written(form.workbench.data[0] / "other.jsonl", [row])
+    asked = form._look(None, "data/other.jsonl", "")
+    assert sum(asked[column]["visible"] for column in form.columns) == shown
+    folder = form.workbench.open(scored(form, "data/other.jsonl", mapping(form, asked))[-1])
+    pair = folder.pair(folder.ids()[0])
+    assert [text.strip() for text in (pair.prompt, pair.a.text, pair.b.text)] == ["Q?", "Yes.", "No."]
+
+
+def test_a_field_without_a_column_is_told(form):
+    asked = form._look(None, "data/named.jsonl", "")
+    *_, said = scored(form, "data/named.jsonl", ("two responses, and which is better", *mapping(form, asked)[1:]))
+    message = said[form.panel]["message"]
+    assert message == {"text": message["text"], "alert": True}
+    assert "no column was chosen of response A and response B and the winner" in message["text"]
 
 
 def test_what_cannot_be_scored_is_told(form, tmp_path):

@@ -580,8 +580,39 @@ def test_columns_that_are_not_there(load, row, columns, missing):
 
 
 def test_unknown_field_in_the_mapping(load):
-    with pytest.raises(PreferenceDataError, match=r"got columns for winner\. Expected some of prompt, "):
-        load(ROW, columns={"winner": "chosen"})
+    with pytest.raises(PreferenceDataError, match=r"got columns for best\. Expected some of prompt, "):
+        load(ROW, columns={"best": "chosen"})
+
+
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [
+        ("A", ("x", "y", 1.0)),
+        ("response_b", ("y", "x", 1.0)),
+        ("second", ("y", "x", 1.0)),
+        ("first", ("x", "y", 1.0)),
+        ("tie", ("x", "y", 0.5)),
+    ],
+)
+def test_an_arena_under_other_names(load_one, said, expected):
+    columns = {"prompt": "q", "response_a": "first", "response_b": "second", "winner": "chosen"}
+    pair = load_one({"q": "Hi", "first": "x", "second": "y", "chosen": said, "rejected": "z"}, columns=columns)
+    assert (pair.prompt, pair.chosen, pair.rejected, pair.probability) == ("Hi", *expected)
+
+
+def test_ranked_responses_under_other_names(load_one):
+    row = {"prompt": "p", "query": "Hi", "texts": ["x", "y"], "chosen": [3, 1], "scores": [1, 2]}
+    pair = load_one(row, columns={"prompt": "query", "responses": "texts", "ranks": "chosen"})
+    assert (pair.prompt, pair.chosen, pair.rejected) == ("Hi", "y", "x")
+
+
+def test_a_column_given_to_one_field_is_no_other(load):
+    with pytest.raises(PreferenceDataError, match=r"no column 'rejected' \(columns: prompt, chosen, rejected\)"):
+        load(ROW, columns={"prompt": "rejected"})
+    with pytest.raises(PreferenceDataError, match="'response_a', 'response_b'"):
+        load({"prompt": "p", "who": "a"}, columns={"winner": "who"})
+    with pytest.raises(PreferenceDataError, match="the column 'chosen' for several fields"):
+        load(ROW, columns={"prompt": "chosen", "rejected": "chosen"})
 
 
 @pytest.fixture

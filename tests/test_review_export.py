@@ -205,6 +205,32 @@ def test_ties_are_marked_where_the_schema_can_say_so(tmp_path):
         assert read(tmp_path / "out.jsonl") == []
 
 
+ARENA = {"prompt": "q", "response_a": "answer 1", "response_b": "answer 2", "winner": "chosen"}
+RANKED = {"prompt": "q", "responses": "texts", "ranks": "chosen"}
+
+
+@pytest.mark.parametrize(
+    ("columns", "row", "verdict", "change"),
+    [
+        (ARENA, {"answer 1": "x", "answer 2": "y", "chosen": "answer 1"}, "flip", {"chosen": "answer 2"}),
+        (ARENA, {"answer 1": "x", "answer 2": "y", "chosen": "B"}, "flip", {"chosen": "A"}),
+        (ARENA, {"answer 1": "x", "answer 2": "y", "chosen": "b"}, "tie", {"chosen": "tie"}),
+        (ARENA, {"answer 1": "x", "answer 2": "y", "chosen": "tie"}, "flip", {"chosen": "model_b"}),
+        (RANKED, {"texts": ["x", "y"], "chosen": [2, 1]}, "flip", {"chosen": [1, 2]}),
+        (RANKED, {"texts": ["x", "y"], "chosen": [2, 1]}, "tie", {"chosen": [2, 2]}),
+    ],
+)
+def test_columns_of_other_names_are_written_as_they_are_read(columns, row, verdict, change, tmp_path):
+    row = {"q": "Hi", "rejected": "of no side", **row}
+    source = write(tmp_path / "data.jsonl", [row])
+    (id,) = ids(source, columns=columns)
+    export_cleaned(source, {id: verdict}, tmp_path / "out.jsonl", columns=columns)
+    assert read(tmp_path / "out.jsonl") == [row | change]
+    (before,), (after,) = (load_preferences(file, columns=columns).pairs for file in (source, tmp_path / "out.jsonl"))
+    assert after.probability == (0.5 if verdict == "tie" else 1)
+    assert verdict == "tie" or (after.chosen, after.rejected) == (before.rejected, before.chosen)
+
+
 def test_what_a_schema_cannot_say_is_left_and_reported(tmp_path):
     three = {"prompt": "Hi", "responses": ["a", "b", "c"], "ranks": [1, 2, 3]}
     tie = {"prompt": "Hi", "responses": ["x", "y"], "scores": [4, 4]}

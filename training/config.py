@@ -17,12 +17,17 @@ from sentrm.batching import STRATEGIES
 from sentrm.configuration import BOUNDARIES
 from sentrm.errors import SentrmError
 from sentrm.loading import DTYPES
+from sentrm.preferences import MAPPED
 from sentrm.segmentation import SegmenterSpec
 
 from .data import DataSource
 
 ADAPTERS = ("none", "lora", "dora", "qlora")
 LENGTH_RULES = ("always longer", "always shorter")  # what every model is compared with
+
+
+def _column(of: str) -> Any:
+    return field(default=None, metadata={"help": f"Name of the {of} column, if not '{of}'."})
 
 
 @dataclass
@@ -39,11 +44,15 @@ class TrainConfig(TrainingArguments):
         default=None, metadata={"help": "Preference data: files (JSONL, JSON, CSV, Parquet, plain or .gz) or hub ids."}
     )
     data_folder: str = field(default=".", metadata={"help": "Folder that the data files are relative to."})
-    prompt_column: str | None = field(default=None, metadata={"help": "Name of the prompt column, if not 'prompt'."})
-    chosen_column: str | None = field(default=None, metadata={"help": "Name of the chosen column, if not 'chosen'."})
-    rejected_column: str | None = field(
-        default=None, metadata={"help": "Name of the rejected column, if not 'rejected'."}
-    )
+    prompt_column: str | None = _column("prompt")
+    chosen_column: str | None = _column("chosen")
+    rejected_column: str | None = _column("rejected")
+    response_a_column: str | None = _column("response_a")
+    response_b_column: str | None = _column("response_b")
+    winner_column: str | None = _column("winner")
+    responses_column: str | None = _column("responses")
+    ranks_column: str | None = _column("ranks")
+    scores_column: str | None = _column("scores")
     split: str = field(default="train", metadata={"help": "Split of hub data sets that name none of their own."})
     strict: bool = field(default=False, metadata={"help": "Stop at the first bad row instead of counting it."})
     segmenter: str = field(
@@ -240,7 +249,7 @@ class TrainConfig(TrainingArguments):
     @property
     def columns(self) -> dict[str, str | None]:
         """Column mapping for `load_preferences`."""
-        return {"prompt": self.prompt_column, "chosen": self.chosen_column, "rejected": self.rejected_column}
+        return {field: getattr(self, f"{field}_column") for field in MAPPED}
 
     @property
     def name(self) -> str:

@@ -16,6 +16,9 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from ..columns import winning_side
+from ..preferences import column_names
+
 Record = dict[str, Any]
 
 
@@ -32,31 +35,35 @@ def flipped(record: Record, columns: Mapping[str, str | None]) -> Record:
     Raises:
         NotExpressible: the row ranks more than two responses.
     """
-    chosen, rejected, margin, responses = (_name(columns, f) for f in ("chosen", "rejected", "margin", "responses"))
-    if _is_arena(record, chosen):
-        winner = str(record["winner"])
-        return record | {"winner": winner[:-1] + _OTHER[winner[-1]]}
-    if _is_ranked(record, chosen, responses):
-        return record | {name: places[::-1] for name, places in _two_ranks(record, columns, responses).items()}
+    names = column_names(columns)
+    if _has(record, names, "winner"):
+        winner = str(record[names["winner"]])
+        better = winning_side(winner, names)
+        other = {"response_a": "response_b", "response_b": "response_a"}[better]
+        turned = names[other] if winner == names[better] else winner[:-1] + _OTHER[winner[-1]]
+        return record | {names["winner"]: turned}
+    if _has(record, names, "responses"):
+        return record | {name: places[::-1] for name, places in _two_ranks(record, names).items()}
+    chosen, rejected = names["chosen"], names["rejected"]
     twins = {chosen: rejected, rejected: chosen}
     for one, other in (("chosen", "rejected"), ("rejected", "chosen")):
         twins |= {name: name.replace(one, other) for name in record if one in name and name not in twins}
-    turned = {name: record[twins[name]] if twins.get(name) in record else value for name, value in record.items()}
-    if margin in record:
-        turned[margin] = _negative(record[margin])
+    row = {name: record[twins[name]] if twins.get(name) in record else value for name, value in record.items()}
+    if (margin := names.get("margin")) in record:
+        row[margin] = _negative(record[margin])
     if chosen in record and record.get("messages") == record[chosen]:
-        turned["messages"] = turned[chosen]
-    return turned
+        row["messages"] = row[chosen]
+    return row
 
 
 def tied(record: Record, columns: Mapping[str, str | None]) -> Record:
     """The record as one in which neither response is preferred. Raises NotExpressible if it has no column for that."""
-    chosen, responses = _name(columns, "chosen"), _name(columns, "responses")
-    if _is_arena(record, chosen):
-        return record | {"winner": "tie"}
-    if _is_ranked(record, chosen, responses):
-        return record | {name: [places[0]] * 2 for name, places in _two_ranks(record, columns, responses).items()}
-    said = _said(record, columns, 0.5, True, "tie")
+    names = column_names(columns)
+    if _has(record, names, "winner"):
+        return record | {names["winner"]: "tie"}
+    if _has(record, names, "responses"):
+        return record | {name: [places[0]] * 2 for name, places in _two_ranks(record, names).items()}
+    said = _said(record, names, 0.5, True, "tie")
     if not said:
         raise NotExpressible("has no column that says tie (winner, probability, tie or label); it was left as it is")
     return record | said
@@ -65,24 +72,23 @@ def tied(record: Record, columns: Mapping[str, str | None]) -> Record:
 def untied(record: Record, columns: Mapping[str, str | None], chosen_better: bool) -> Record:
     """The record of a tie as one in which a response is preferred: the chosen one, which of an arena's row or a ranked
     one is the first, or the other. Raises NotExpressible where scores would have to be made up."""
-    chosen, responses = _name(columns, "chosen"), _name(columns, "responses")
-    if _is_arena(record, chosen):
-        return record | {"winner": "model_a" if chosen_better else "model_b"}
-    if _is_ranked(record, chosen, responses):
-        ranks, places = _name(columns, "ranks"), _two_ranks(record, columns, responses)
-        if list(places) != [ranks]:
+    names = column_names(columns)
+    if _has(record, names, "winner"):
+        return record | {names["winner"]: "model_a" if chosen_better else "model_b"}
+    if _has(record, names, "responses"):
+        if list(_two_ranks(record, names)) != [names["ranks"]]:
             raise NotExpressible("has scores, which no verdict can say; it was left as it is")
-        return record | {ranks: [1, 2] if chosen_better else [2, 1]}
-    preferred = record | _said(record, columns, 1.0, False, "chosen")
+        return record | {names["ranks"]: [1, 2] if chosen_better else [2, 1]}
+    preferred = record | _said(record, names, 1.0, False, "chosen")
     return preferred if chosen_better else flipped(preferred, columns)
 
 
-def _said(record: Record, columns: Mapping[str, str | None], probability: float, tie: bool, label: str) -> Record:
+def _said(record: Record, names: Mapping[str, str], probability: float, tie: bool, label: str) -> Record:
     """The columns of the record that say the label, with these values in the form they have; one that is empty in this
     row only where there is no other. Raises NotExpressible where a whole number would have to be a half."""
     said: Record = {}
     for field, word in (("probability", probability), ("tie", tie), ("label", label)):
-        name = _name(columns, field)
+        name = names.get(field)
         if name in record and (field != "label" or str(record[name]).lower() in ("chosen", "rejected", "tie")):
             said[name] = _as(record[name], word)
     return {name: value for name, value in said.items() if record[name] is not None} or said
@@ -104,26 +110,21 @@ def _as(cell: Any, word: float | bool | str) -> Any:
 _OTHER = {"a": "b", "b": "a", "A": "B", "B": "A"}
 
 
-def _name(columns: Mapping[str, str | None], field: str) -> str:
-    return columns.get(field) or field
+def _has(record: Record, names: Mapping[str, str], field: str) -> bool:
+    """Whether the row says what is better by this field, and not by what it calls chosen."""
+    cells = [record.get(names[one]) if one in names else None for one in ("chosen", field)]
+    return cells[0] is None and cells[1] is not None
 
 
-def _is_arena(record: Record, chosen: str) -> bool:
-    return record.get(chosen) is None and record.get("winner") is not None
-
-
-def _is_ranked(record: Record, chosen: str, responses: str) -> bool:
-    return record.get(chosen) is None and record.get(responses) is not None
-
-
-def _two_ranks(record: Record, columns: Mapping[str, str | None], responses: str) -> dict[str, list[Any]]:
+def _two_ranks(record: Record, names: Mapping[str, str]) -> dict[str, list[Any]]:
     """The columns that rank the two responses."""
-    if len(record[responses]) != 2:
+    count = len(record[names["responses"]])
+    if count != 2:
         raise NotExpressible(
-            f"ranks {len(record[responses])} responses; a verdict on two of them is no ranking, so it was left as it is"
+            f"ranks {count} responses; a verdict on two of them is no ranking, so it was left as it is"
         )
-    names = [_name(columns, field) for field in ("ranks", "scores")]
-    return {name: list(record[name]) for name in names if record.get(name) is not None}
+    columns = [names[field] for field in ("ranks", "scores") if field in names]
+    return {name: list(record[name]) for name in columns if record.get(name) is not None}
 
 
 def _negative(value: Any) -> Any:

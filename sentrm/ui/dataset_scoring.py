@@ -30,7 +30,7 @@ from ..audit.summary import summarise
 from ..errors import PreferenceDataError, SentrmError
 from ..inspection import failure
 from ..limits import UPLOAD, check_hub_id
-from ..preferences import stream_rows
+from ..preferences import FORMS, stream_rows
 from ..readers import records
 from ..scoring import Scorer
 from ..words import counted, visible
@@ -43,12 +43,23 @@ MOST_WAITING = 8  # who wait and are told so; each holds a thread
 ROWS = 128  # of a shard, that is, the most that Stop loses
 LOOKED_AT = 100  # rows whose columns are offered
 SHOWN = 3  # rows that the mapping shows
-NO_PROMPT = "(both responses begin with it)"
-FIELDS = {  # by field: names that a column of it often has
-    "prompt": ("prompt", "question", "instruction", "query", "input", "context"),
-    "chosen": ("chosen", "preferred", "better", "best", "accepted", "winner", "good", "positive"),
-    "rejected": ("rejected", "dispreferred", "worse", "worst", "loser", "bad", "negative"),
+FORMS_SAID = {
+    "a better and a worse response": "better",
+    "two responses, and which is better": "winner",
+    "a list of responses with ranks or scores": "ranked",
 }
+FIELDS = {  # by field: what the page calls it, and names that a column of it often has
+    "prompt": ("the prompt", ("prompt", "question", "instruction", "query", "input", "context")),
+    "chosen": ("the better response", ("chosen", "preferred", "better", "best", "accepted", "good", "positive")),
+    "rejected": ("the worse response", ("rejected", "dispreferred", "worse", "worst", "loser", "bad", "negative")),
+    "response_a": ("response A", ("response_a", "_a", "_0", "_1")),
+    "response_b": ("response B", ("response_b", "_b", "_2", "_1")),
+    "winner": ("the winner", ("winner", "preference", "preferred", "better", "choice", "label", "verdict")),
+    "responses": ("the responses", ("responses", "completions", "answers", "candidates", "outputs", "generations")),
+    "ranks": ("their ranks, 1 is best", ("ranks", "ranking", "rank")),
+    "scores": ("their scores", ("scores", "ratings", "rewards", "score", "rating")),
+}
+OPTIONAL = {"prompt": "(both responses begin with it)", "ranks": "(none)", "scores": "(none)"}
 
 
 class Scoring:
@@ -85,10 +96,11 @@ class Scoring:
         self.mapped = gr.State(False)
         with gr.Column(visible=False, elem_id="mapping") as self.mapping:
             self.rows = Panel(elem_id="first-rows")
-            with gr.Row():
+            self.form = gr.Radio(list(FORMS_SAID), label="A row holds", elem_id="map-form")
+            with gr.Row(elem_id="map-columns"):
                 self.columns = [
-                    gr.Dropdown([], label=f"Column of the {name}", filterable=False, elem_id=f"map-{field}")
-                    for field, name in zip(FIELDS, ("prompt", "better response", "worse response"), strict=True)
+                    gr.Dropdown([], label=f"Column of {name}", filterable=False, elem_id=f"map-{field}")
+                    for field, (name, _) in FIELDS.items()
                 ]
         with gr.Row(elem_classes="score-row"):
             self.button = gr.Button("Score", variant="primary", elem_id="score-data")
@@ -104,17 +116,22 @@ class Scoring:
         """
         sources = [self.upload, self.at_hand, self.hub]
         quick: dict[str, Any] = {"show_progress": "hidden", "concurrency_id": "look"}
-        looked = [*sources, self.mapping, self.mapped, self.rows, *self.columns, self.panel]
+        looked = [*sources, self.mapping, self.mapped, self.rows, self.form, *self.columns, self.panel]
         self.upload.upload(lambda file: self._look(file, "", ""), self.upload, looked, **quick)
         self.upload.clear(lambda: self._look(None, "", ""), None, looked, **quick)
         self.at_hand.input(lambda name: self._look(None, name, ""), self.at_hand, looked, **quick)
         self.hub.submit(lambda id: self._look(None, "", id), self.hub, looked, **quick)
+        self.form.input(
+            lambda form: [gr.update(visible=field in FORMS[FORMS_SAID[form]]) for field in FIELDS],
+            self.form,
+            self.columns,
+            **quick,
+        )
 
         def score(
-            request: gr.Request, file: str | None, name: str, hub: str, mapped: bool, *columns: str | None
+            request: gr.Request, file: str | None, name: str, hub: str, mapped: bool, form: str, *columns: str | None
         ) -> Iterator[dict[Any, Any]]:
-            named = _mapping(columns) if mapped else {}
-            for said in self._score(request, (file, name, hub), named):
+            for said in self._score(request, (file, name, hub), (form, *columns) if mapped else None):
                 yield (
                     {**show(said), **self._resting(None), self.box: gr.update(open=False)}
                     if isinstance(said, str)
@@ -123,7 +140,7 @@ class Scoring:
 
         self.button.click(
             score,
-            [*sources, self.mapped, *self.columns],
+            [*sources, self.mapped, self.form, *self.columns],
             [self.panel, self.button, self.stop, self.box, *outputs],
             concurrency_limit=MOST_WAITING,
             show_progress="hidden",
@@ -160,7 +177,7 @@ class Scoring:
         try:
             source, called = self._source(file, name, hub)
             head = list(islice(records(source, "train", streaming=True), LOOKED_AT))
-            found = list(dict.fromkeys(str(name) for row in head if isinstance(row, dict) for name in row))
+            found = list(dict.fromkeys(str(name) for row in head if isinstance(row, dict) for name in row if name))
             try:
                 next(stream_rows(source))
                 return {**shown, self.panel: _said(f"{called}: its columns are known. Press Score.")}
@@ -171,10 +188,17 @@ class Scoring:
             return {**shown, self.panel: _said(str(error), alert=True)}
         rows = [row for row in head if isinstance(row, dict)][:SHOWN]
         cells = [[_short(row.get(name)) for name in found] for row in rows]
-        said = f"The columns of {called} are not known. Say which hold the prompt and both responses."
-        guesses = [_guess(field, found) for field in FIELDS]
-        choices = [[NO_PROMPT, *found], found, found]
-        updates = [gr.update(choices=c, value=g) for c, g in zip(choices, guesses, strict=True)]
+        said = f"The columns of {called} are not known. Say what a row holds, and in which columns."
+        guesses = {field: _guess(field, found) for field in FIELDS}
+        form = max(FORMS, key=lambda form: all(guesses[field] for field in FORMS[form] if field not in OPTIONAL))
+        updates = [
+            gr.update(
+                choices=[*([(OPTIONAL[field], "")] if field in OPTIONAL else []), *zip(found, found, strict=True)],
+                value=guess or ("" if field in OPTIONAL else None),
+                visible=field in FORMS[form],
+            )
+            for field, guess in guesses.items()
+        ]
         return {
             **shown,
             self.mapping: gr.update(visible=True),
@@ -183,11 +207,12 @@ class Scoring:
                 "message": {"text": visible(said), "alert": False},
                 "table": table("The first rows", [visible(name) for name in found], cells, words=len(found)),
             },
+            self.form: next(said for said, one in FORMS_SAID.items() if one == form),
             **dict(zip(self.columns, updates, strict=True)),
         }
 
     def _score(
-        self, request: gr.Request, asked: tuple[str | None, str, str], columns: Mapping[str, str | None]
+        self, request: gr.Request, asked: tuple[str | None, str, str], mapped: tuple[str | None, ...] | None
     ) -> Iterator[dict[Any, Any] | str]:
         """Score, saying how far it is; at the end the address of the audit."""
         told: list[Progress] = []
@@ -205,6 +230,7 @@ class Scoring:
 
         try:
             source, called = self._source(*asked)
+            columns = _mapping(*mapped) if mapped else {}
             out = self.workbench.place(self._label(source, called, columns))
 
             def work() -> None:
@@ -285,19 +311,23 @@ def progress_words(now: Progress) -> str:
     return f"{now.rows:,}{of} rows{rate}{minutes}"
 
 
-def _mapping(columns: tuple[str | None, ...]) -> dict[str, str | None]:
-    chosen = dict(zip(FIELDS, columns, strict=True))
-    return {field: name for field, name in chosen.items() if name and name != NO_PROMPT}
+def _mapping(form: str | None, *columns: str | None) -> dict[str, str | None]:
+    """Field -> column, of what the form of a row needs."""
+    asked = {field: name for field, name in zip(FIELDS, columns, strict=True) if name}
+    fields = FORMS[FORMS_SAID[form or ""]]
+    if missing := [FIELDS[field][0] for field in fields if field not in (*asked, *OPTIONAL)]:
+        raise PreferenceDataError(f"no column was chosen of {' and '.join(missing)}. Choose one and press Score.")
+    return {field: asked[field] for field in fields if field in asked}
 
 
 def _guess(field: str, found: list[str]) -> str | None:
     """The column that is most likely of a field, by its name."""
-    for alike in (str.__eq__, str.__contains__):
-        for word in FIELDS[field]:
+    for alike in (str.__eq__, lambda name, word: name.endswith(word) if word[0] == "_" else word in name):
+        for word in FIELDS[field][1]:
             for name in found:
                 if alike(name.lower(), word):
                     return name
-    return NO_PROMPT if field == "prompt" else None
+    return None
 
 
 def _short(value: Any) -> str:
