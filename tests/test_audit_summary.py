@@ -69,7 +69,7 @@ def test_the_summary_is_what_plain_python_says(summary, path, rows, data, scorer
     assert sum(summary["margins"]["pairs"]) == 28
     topics = {one["slice"]: one["n"] for one in summary["slices"]["meta_topic"]}
     assert topics == {"(none)": 25, "1 others": 3}
-    assert sum(one["n"] for one in summary["slices"]["length_difference"]) == 28
+    assert sum(one["n"] for one in summary["slices"]["label_length_difference"]) == 28
 
 
 def test_positions_are_tenths_of_each_response(summary, data, scorer):

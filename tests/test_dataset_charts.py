@@ -33,6 +33,7 @@ ROWS = [
             "topic": "<b>eggs</b>" if i % 2 else "rice",
             "grade": i * 0.37,
             "long": i % 3 == 0,
+            "label": ("tie", "rejected", "chosen")[min(i % 5, 2)],
         }
         for i in range(40)
     ),
@@ -73,11 +74,13 @@ def checked(folder: AuditFolder, table: dict, column: int = 0) -> int:
 
 
 def test_every_row_of_a_table_finds_the_pairs_that_it_counts(folder, summary):
+    assert summary["ties"] == 8
     assert checked(folder, tables.margin_table(summary)) == 40
+    assert checked(folder, tables.calibration_table(summary), column=1) == len(summary["calibration"]["bins"])
     assert checked(folder, tables.length_table(summary)) == len(summary["length"]["curve"]) > 3
     assert checked(folder, tables.style_table(summary), column=1) >= 3
     assert checked(folder, tables.problem_table(summary)) >= 5
-    assert {"length_difference", "meta_topic", "meta_grade", "meta_long"} <= set(summary["slices"])
+    assert {"label_length_difference", "meta_topic", "meta_grade", "meta_long"} <= set(summary["slices"])
     for column in summary["slices"]:
         assert checked(folder, tables.slice_table(summary, column, folder.columns)) >= 2, column
 
@@ -92,12 +95,16 @@ def test_a_headline_figure_finds_the_pairs_that_it_counts(folder, summary):
 
 @pytest.mark.parametrize(
     ("figure", "table"),
-    [(charts.margin_figure, tables.margin_table), (charts.length_figure, tables.length_table)],
+    [
+        (charts.margin_figure, tables.margin_table),
+        (charts.calibration_figure, tables.calibration_table),
+        (charts.length_figure, tables.length_table),
+    ],
 )
 def test_the_bins_of_a_chart_are_the_rows_of_its_table(figure, table, summary):
     drawn, rows = figure(summary), narrowed(table(summary))
     meta = drawn.layout.meta
-    assert len(drawn.data[0].y) == len(meta["bins"]) == len(rows)
+    assert len(drawn.data[0].y) == len(meta["bins"]) == len(meta["ends"]) == len(rows)
     for (low, high), (((column, test, value),), _) in zip(meta["bins"], rows, strict=True):
         assert column == meta["brush"]
         assert (test, value) == {
@@ -140,7 +147,7 @@ def test_two_audits_stand_in_one_chart_slice_by_slice(folder, summary):
 
 def test_calibration_and_position_hold_the_summarys_numbers(summary):
     figure = charts.calibration_figure(summary)
-    assert list(figure.data[1].y) == [one["accuracy"] for one in summary["calibration"]["bins"]]
+    assert list(figure.data[0].y) == [one["accuracy"] for one in summary["calibration"]["bins"]]
     for what in ("reward", "weight"):
         for k, side in enumerate(("chosen", "rejected")):
             means = [one["mean"] for one in summary["positions"][what][side]]

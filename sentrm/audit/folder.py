@@ -42,6 +42,13 @@ from .shards import texts_of as texts_of
 
 VERSION = 2  # of the folder's form
 KEPT = 256  # rows found last
+# Columns made of those of pairs.parquet, empty at a tie: what the figures of an audit are of.
+TOWARDS_THE_LABEL = """
+    CASE WHEN label_probability <> 0.5 THEN sign(label_probability - 0.5) END AS sign,
+    sign * margin AS label_margin,
+    sign * length_difference AS label_length_difference,
+    abs(sign) * (0.5 + 0.5 * tanh(abs(margin) / 2)) AS confidence
+"""
 MEMORY = "1GB"  # DuckDB's; half of what opening a million pairs may take
 
 
@@ -54,11 +61,12 @@ class AuditFolder:
         self.about = about  # audit.json
         self.shards = tuple(shards)
         self._connection = connect(path)
-        self._connection.execute(f"CREATE VIEW pairs AS SELECT * FROM {parquet([pairs])}")
+        view = f"SELECT * EXCLUDE (sign) FROM (SELECT *, {TOWARDS_THE_LABEL} FROM {parquet([pairs])})"
+        self._connection.execute(f"CREATE VIEW pairs AS {view}")
         self._connection.execute(f"CREATE VIEW texts AS SELECT * FROM {parquet(shards)}")
         found = self._connection.execute("DESCRIBE pairs").fetchall()
         kinds = {name: _column_kind(kind) for name, kind, *_ in found}
-        self.columns: dict[str, str] = {name: kind for name, kind in kinds.items() if kind}  # of pairs.parquet
+        self.columns: dict[str, str] = {name: kind for name, kind in kinds.items() if kind}
         self.row = lru_cache(KEPT)(self._row)  # one page asks several times, and each time the ids of all are read
 
     @classmethod

@@ -133,7 +133,7 @@ def _measured(table: Mapping[str, np.ndarray], features: Features) -> dict[str, 
 
     scores = better_first(table["chosen_score"], table["rejected_score"])
     lengths = better_first(table["chosen_length"], table["rejected_length"])
-    slices = {"length_difference": measures.by_number(lengths[:, 0] - lengths[:, 1], margins, group)}
+    slices = {"label_length_difference": measures.by_number(lengths[:, 0] - lengths[:, 1], margins, group)}
     sliced = {"language": features.language, **{name: table[name] for name in table if _is_sliced(name)}}
     for name, values in list(sliced.items())[:MOST_SLICES]:
         values = values[decided]

@@ -91,21 +91,27 @@ def label(text: str, width: int = 70) -> str:
 
 
 def layout(
-    height: int, name: str, narrow: Sequence[Any] = (), brush: str = "", bins: Sequence[Any] = (), **more: Any
+    height: int,
+    name: str,
+    narrow: Sequence[Any] = (),
+    brush: str = "",
+    bins: Sequence[Any] = (),
+    ends: Sequence[Any] = (),
+    **more: Any,
 ) -> dict[str, Any]:
     """A figure's layout.
 
     Args:
         height: pixels.
         name: says what the chart is to those who do not see it.
-        narrow, brush, bins: what dataset.js reads of a chart that filters the list, see dataset_charts.py.
+        narrow, brush, bins, ends: what dataset.js reads of a chart that filters the list, see dataset_charts.py.
         more: of `plotly.graph_objects.Layout`; xaxis and yaxis are needed.
     """
     for axis in ("xaxis", "yaxis"):
         more[axis] = {"fixedrange": True, **more[axis]}
     return {
         "height": height,
-        "meta": {"name": name, "narrow": list(narrow), "brush": brush, "bins": list(bins)},
+        "meta": {"name": name, "narrow": list(narrow), "brush": brush, "bins": list(bins), "ends": list(ends)},
         "margin": {"l": 8, "r": 24, "t": 16, "b": 44},
         "paper_bgcolor": "rgba(0,0,0,0)",
         "plot_bgcolor": "rgba(0,0,0,0)",

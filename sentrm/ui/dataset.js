@@ -74,17 +74,15 @@ function stretch(column, bins) {
 
 // Shades what the filters leave of the column that a chart is of.
 function mark(graph) {
-  const { brush, bins } = graph.layout.meta;
+  const { brush, bins, ends } = graph.layout.meta;
   if (!brush || !graph.data.length) return;
   const range = props.value?.ranges?.[brush];
-  const x = graph.data[0].x;
   const inside = range ? bins.map(([low, high], k) => [k, low ?? -Infinity, high ?? Infinity])
     .filter(([, low, high]) => high > (range[0] ?? -Infinity) && low < (range[1] ?? Infinity)).map(([k]) => k) : [];
-  const half = x.length > 1 ? (x[1] - x[0]) / 2 : 0.5;
   const shade = { type: "rect", yref: "paper", y0: 0, y1: 1, line: { width: 0 }, layer: "below", opacity: 0.16 };
   const colour = getComputedStyle(document.querySelector(".gradio-container")).getPropertyValue("--color-accent");
   const shapes = inside.length
-    ? [{ ...shade, x0: x[inside[0]] - half, x1: x[inside[inside.length - 1]] + half, fillcolor: colour.trim() }]
+    ? [{ ...shade, x0: ends[inside[0]][0], x1: ends[inside[inside.length - 1]][1], fillcolor: colour.trim() }]
     : [];
   window.Plotly.relayout(graph, { shapes, selections: [] });
 }
@@ -106,8 +104,9 @@ function tie(graph) {
     if (brush ? point.curveNumber === 0 : graph.layout.meta.narrow.length) take(point.pointNumber);
   });
   graph.on("plotly_selected", (event) => {
-    if (!brush || !event?.points?.length) return;
-    const filters = stretch(brush, event.points.map(({ pointNumber }) => graph.layout.meta.bins[pointNumber]));
+    const points = (event?.points || []).filter(({ curveNumber }) => curveNumber === 0);
+    if (!brush || !points.length) return;
+    const filters = stretch(brush, points.map(({ pointNumber }) => graph.layout.meta.bins[pointNumber]));
     if (filters) narrow(filters);
   });
   graph.addEventListener("keydown", (event) => {

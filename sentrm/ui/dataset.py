@@ -40,7 +40,8 @@ WORDS = {  # above each chart
     MARGINS: "How far the model prefers one response: to the right as the label does, to the left against it. "
     "Click a bar, or draw over some, to filter the list.",
     CALIBRATION: "Of the pairs about which the model is so sure, this share of labels agrees. Below the dotted line it "
-    "is surer than it is right; one fitted temperature moves it.",
+    "is surer than it is right; one fitted temperature moves it. Click a point of the pairs as scored, or draw over "
+    "some, to filter the list.",
     SLICES: "Labels the model agrees with, with 95% intervals. Click a point to filter the list.",
     LENGTH: "Whether the margin follows length alone. Click a point, or draw over some, to filter the list.",
     POSITION: "Where in a response the model gives reward, and where it pays attention, by tenths of the response.",

@@ -3,7 +3,8 @@
 Decisions:
 - A chart names the filters behind its points in `layout.meta`, not in `customdata`, which ties points to sentences:
   `narrow` holds, for each trace and point, the filters that a click sets, or None; `bins` the (low, high) of the first
-  trace's points over the column `brush`, so that a stretch of them can be chosen, an open end being None.
+  trace's points over the column `brush`, so that a stretch of them can be chosen, an open end being None; `ends` where
+  each begins and ends on the x axis.
 - Teal is what agrees with the label, orange what does not; with two audits beside each other they are theirs.
 """
 
@@ -20,6 +21,8 @@ from .charts import label, layout
 from .dataset_tables import (
     Summary,
     bin_ends,
+    confidence_bins,
+    decided,
     estimate,
     length_bins,
     margin_bins,
@@ -58,11 +61,12 @@ def margin_figure(summary: Summary) -> go.Figure:
         layout(
             300,
             "Pairs by margin",
-            brush="margin",
+            brush="label_margin",
             bins=bins,
+            ends=bin_ends(edges),
             bargap=0.06,
             dragmode="select",
-            xaxis={"title": "margin: score of chosen − rejected (logits)", "zeroline": True, "showgrid": False},
+            xaxis={"title": "margin towards the label (logits)", "zeroline": True, "showgrid": False},
             yaxis={"title": "pairs", "automargin": True, "rangemode": "tozero"},
         ),
     )
@@ -73,16 +77,7 @@ def calibration_figure(summary: Summary) -> go.Figure:
     import plotly.graph_objects as go
 
     found = summary["calibration"]
-    traces: list[Any] = [
-        go.Scatter(
-            x=[0.5, 1],
-            y=[0.5, 1],
-            mode="lines",
-            line={"color": NEUTRAL, "width": 1, "dash": "dot"},
-            hoverinfo="skip",
-            name="as sure as right",
-        )
-    ]
+    traces: list[Any] = []
     curves = [("as scored", found["bins"])]
     if found["bins_fitted"]:
         curves.append((f"at temperature {plain(found['temperature'])}", found["bins_fitted"]))
@@ -104,11 +99,26 @@ def calibration_figure(summary: Summary) -> go.Figure:
                 hoverinfo="text",
             )
         )
+    traces.append(
+        go.Scatter(
+            x=[0.5, 1],
+            y=[0.5, 1],
+            mode="lines",
+            line={"color": NEUTRAL, "width": 1, "dash": "dot"},
+            hoverinfo="skip",
+            name="as sure as right",
+        )
+    )
+    bins = confidence_bins(found["bins"])
     return go.Figure(
         traces,
         layout(
             360,
             "Reliability",
+            brush="confidence",
+            bins=bins,
+            ends=bins,
+            dragmode="select",
             showlegend=True,
             xaxis={"title": "confidence of the model", "tickformat": ".0%", "range": (0.49, 1.01)},
             yaxis={"title": "labels that agree", "tickformat": ".0%", "automargin": True},
@@ -151,16 +161,14 @@ def slice_figure(
                 cliponaxis=False,
             )
         )
-    narrow = [
-        [slice_filter(column, one, one is rows[-1], kinds) for one in rows if one["value"] is not None] for _ in both
-    ]
+    shown_filters = [slice_filter(column, one, one is rows[-1], kinds) for one in rows if one["value"] is not None]
     overall = summary["agreement"]["value"]
     return go.Figure(
         traces,
         layout(
             90 + 34 * len(rows),
             f"Agreement by {name_of(column)}",
-            narrow=narrow[:1],
+            narrow=[[decided(summary, one) for one in shown_filters]],
             showlegend=bool(other),
             shapes=[_rule(overall)] if overall is not None else [],
             xaxis={"title": "labels the model agrees with (line: all pairs)", "tickformat": ".0%", "zeroline": False},
@@ -205,11 +213,12 @@ def length_figure(summary: Summary) -> go.Figure:
         layout(
             320,
             "Margin by length difference",
-            brush="length_difference",
+            brush="label_length_difference",
             bins=bins,
+            ends=[(k - 0.5, k + 0.5) for k in places],
             dragmode="select",
             xaxis={
-                "title": "chosen is longer by (characters; each point about as many pairs)",
+                "title": "the better response is longer by (characters; each point about as many pairs)",
                 "tickvals": places[::every],
                 "ticktext": [plain((one["from"] + one["to"]) / 2, 0) for one in curve[::every]],
                 "showgrid": False,
@@ -289,7 +298,7 @@ def style_figure(summary: Summary) -> go.Figure:
         layout(
             90 + 34 * max(1, len(found)),
             "Margin by style",
-            narrow=[[style_filter(name) for name, _ in found]],
+            narrow=[[decided(summary, style_filter(name)) for name, _ in found]],
             xaxis={"title": "mean margin, with − without (logits)", "zeroline": True},
             yaxis={
                 "tickvals": list(range(len(found))),

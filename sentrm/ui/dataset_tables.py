@@ -18,9 +18,11 @@ from ..words import MINUS, percent, plain, signed, visible
 Summary = Mapping[str, Any]
 Narrow = list[list[Any]]  # filters as [column, test, value]
 Cell = str | dict[str, Any]  # text, or text with the filters it sets
-INTEGERS = ("length_difference", "sentences", "turns")
+INTEGERS = ("label_length_difference", "sentences", "turns")
 NAMES = {
-    "length_difference": "length difference, chosen − rejected (characters)",
+    "label_margin": "margin towards the label",
+    "confidence": "confidence of the model",
+    "label_length_difference": "length difference, better − worse response (characters)",
     "language": "language",
     "source": "source",
     "turns": "turns of the user",
@@ -53,7 +55,7 @@ def margin_table(summary: Summary) -> dict[str, Any]:
     edges, pairs = summary["margins"]["edges"], summary["margins"]["pairs"]
     total = sum(pairs) or 1
     rows = [
-        [_narrowing(range_words(*ends), _bin_filter("margin", bin_)), f"{n:,}", percent(n / total)]
+        [_narrowing(range_words(*ends), _bin_filter("label_margin", bin_)), f"{n:,}", percent(n / total)]
         for ends, bin_, n in zip(bin_ends(edges), margin_bins(edges), pairs, strict=True)
     ]
     return table("Pairs by margin", ["margin", "pairs", "share"], rows)
@@ -63,16 +65,19 @@ def calibration_table(summary: Summary) -> dict[str, Any]:
     found = summary["calibration"]
     rows = [
         [
+            _narrowing(f"{percent(one['from'])} to {percent(one['to'])}", bin_ and _bin_filter("confidence", bin_)),
             name,
-            f"{percent(one['from'])} to {percent(one['to'])}",
             f"{one['pairs']:,}",
             percent(one["confidence"]),
             percent(one["accuracy"]),
         ]
-        for name, bins in (("as scored", found["bins"]), ("with the temperature", found["bins_fitted"]))
-        for one in bins
+        for name, bins, ends in (
+            ("as scored", found["bins"], confidence_bins(found["bins"])),
+            ("with the temperature", found["bins_fitted"], [None] * len(found["bins_fitted"])),
+        )
+        for one, bin_ in zip(bins, ends, strict=True)
     ]
-    headers = ["curve", "confidence", "pairs", "mean confidence", "labels that agree"]
+    headers = ["confidence", "curve", "pairs", "mean confidence", "labels that agree"]
     return table("Reliability", headers, rows, words=2)
 
 
@@ -80,7 +85,7 @@ def slice_table(summary: Summary, column: str, kinds: Mapping[str, str]) -> dict
     rows = summary["slices"][column]
     cells = [
         [
-            _narrowing(slice_words(one), slice_filter(column, one, one is rows[-1], kinds)),
+            _narrowing(slice_words(one), decided(summary, slice_filter(column, one, one is rows[-1], kinds))),
             f"{one['n']:,}",
             estimate(one),
         ]
@@ -104,13 +109,13 @@ def length_table(summary: Summary) -> dict[str, Any]:
     curve = summary["length"]["curve"]
     rows = [
         [
-            _narrowing(range_words(one["from"], one["to"], 0), _bin_filter("length_difference", bin_)),
+            _narrowing(range_words(one["from"], one["to"], 0), _bin_filter("label_length_difference", bin_)),
             f"{one['n']:,}",
             estimate(one, "margin"),
         ]
         for one, bin_ in zip(curve, length_bins(curve), strict=True)
     ]
-    return table("Margin by length difference", ["chosen is longer by", "pairs", "mean margin"], rows)
+    return table("Margin by length difference", ["better is longer by", "pairs", "mean margin"], rows)
 
 
 def position_table(summary: Summary) -> dict[str, Any]:
@@ -134,7 +139,7 @@ def position_table(summary: Summary) -> dict[str, Any]:
 def style_table(summary: Summary) -> dict[str, Any]:
     rows = [
         [
-            _narrowing(name, style_filter(name)) if one["margin"]["n"] else name,
+            _narrowing(name, decided(summary, style_filter(name))) if one["margin"]["n"] else name,
             percent(one["responses"]),
             f"{one['margin']['n']:,}",
             estimate(one["margin"], "margin"),
@@ -181,6 +186,10 @@ def _pairs(edges: Sequence[float]) -> list[tuple[int, tuple[float, float]]]:
     return list(enumerate(itertools.pairwise(edges)))
 
 
+def confidence_bins(bins: Sequence[Mapping[str, Any]]) -> list[tuple[float, float]]:
+    return [(one["from"], one["to"]) for one in bins]
+
+
 def length_bins(curve: Sequence[Mapping[str, Any]]) -> list[tuple[float, float]]:
     return [(one["from"], _last(one["to"], one is curve[-1])) for one in curve]
 
@@ -215,6 +224,11 @@ def slice_filter(column: str, one: Mapping[str, Any], last: bool, kinds: Mapping
 
 def style_filter(name: str) -> Narrow:
     return [[f"style_{name}", "in", ["chosen", "rejected"]]]
+
+
+def decided(summary: Summary, narrow: Narrow | None) -> Narrow | None:
+    """The filters without ties, of which no figure is."""
+    return [*narrow, ["label_probability", "!=", 0.5]] if narrow and summary["ties"] else narrow
 
 
 def _narrowing(text: str, narrow: Narrow | None) -> Cell:

@@ -102,7 +102,7 @@ def test_what_narrows_the_list_stands_in_the_address(visit: Callable[..., Page],
     page.wait_for_url("**where=*")
     expect(page.locator("#pairs .found")).to_have_text(f"{max(heights)} of 120 pairs")
     (by_bar,) = lists(page, folder).filters
-    assert by_bar.column == "margin"
+    assert by_bar.column == "label_margin"
     page.go_back()
     expect(page.locator("#pairs .found")).to_have_text("120 pairs")
     assert lists(page, folder) == View("one")
@@ -114,7 +114,7 @@ def test_what_narrows_the_list_stands_in_the_address(visit: Callable[..., Page],
     page.mouse.up()
     page.wait_for_url("**where=*")
     brushed = lists(page, folder)
-    assert brushed.filters[0].column == "margin"
+    assert brushed.filters[0].column == "label_margin"
     assert brushed.filters != (by_bar,)
     page.click("#pairs .toggle:has-text('Model disagrees')")
     expect(page.locator("#pairs .toggle[aria-current=true]")).to_have_text("Model disagrees")
