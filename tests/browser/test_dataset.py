@@ -275,4 +275,6 @@ def test_every_width_fits_and_axe_finds_nothing(visit: Callable[..., Page], widt
     if width > 1000:
         for name in ("Calibration", "Slices", "Length", "Position", "Style", "Problems"):
             page.get_by_role("tab", name=name, exact=True).click()
+            drawn = "#problems table" if name == "Problems" else f"#plot-{name.lower()} .js-plotly-plot"
+            page.wait_for_selector(drawn)
             assert violations(page) == [], name
