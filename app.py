@@ -54,6 +54,7 @@ def parser() -> argparse.ArgumentParser:
     add = entry.add_argument
     add("--auth", action="append", default=[], metavar="USER:PASSWORD", help="a login; may be given several times")
     add("--auth-file", type=Path, metavar="FILE", help="logins, one USER:PASSWORD a line, unseen by other users here")
+    add("--leads", nargs="+", default=[], metavar="USER", help="who of them see and save everybody's votes (the first)")
     add("--no-auth", action="store_true", help="let everybody in who can reach the host (off)")
     return flags
 
@@ -74,6 +75,9 @@ def main(argv: Sequence[str] | None = None) -> None:
             f"--host {args.host} lets others reach this app. Name who may come in with --auth USER:PASSWORD or "
             "--auth-file FILE, or let everybody in with --no-auth."
         )
+    names = [name for name, _ in logins]
+    if strangers := [name for name in args.leads if name not in names]:
+        _stop(f"--leads {strangers[0]} is no login; expected one of {', '.join(names) or '--auth'}.")
     if args.no_model and (args.models or args.mcp):
         _stop("got --no-model beside --models or --mcp, which need one. Leave one of them out.")
     if args.mcp and logins:
@@ -101,6 +105,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             annotators=tuple(args.annotators),
             allow_hub=args.allow_hub,
             login_to_review=space,
+            leads=tuple(args.leads or names[:1]),
             max_upload=args.max_upload,
         )
         if args.reviews:

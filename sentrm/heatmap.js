@@ -326,8 +326,12 @@ function render() {
 
 const sentenceOf = (event) => event.target.closest(".s");
 
+let mouse = ""; // where it was last
+const placed = ({ screenX, screenY }) => `${screenX} ${screenY}`;
+element.addEventListener("mousemove", (event) => (mouse = placed(event)));
 element.addEventListener("mouseover", (event) => {
   const node = sentenceOf(event);
+  if (mouse === placed(event) && sentenceOf({ target: document.activeElement })) return; // the keys scrolled the page
   if (node && !pinned) showDetail(node);
 });
 element.addEventListener("focusin", (event) => {

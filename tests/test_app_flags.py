@@ -16,6 +16,8 @@ REFUSED = {
     ("--auth", ":secret"): "--auth is no login; expected USER:PASSWORD",
     ("--auth", "ada:x", "--auth", "ada:y"): "gives ada a second password",
     ("--auth-file", "/nowhere"): "--auth-file /nowhere cannot be read",
+    ("--auth", "ada:x", "--leads", "bo"): "--leads bo is no login; expected one of ada.",
+    ("--leads", "bo"): "--leads bo is no login; expected one of --auth.",
     ("--max-upload", "much"): "got 'much'; expected a size such as 200mb",
     ("--max-upload", "0"): "expected a size such as 200mb",
     ("--no-model", "--models", "x"): "got --no-model beside --models",

@@ -6,6 +6,7 @@ import csv
 import gzip
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -459,6 +460,16 @@ def test_marks_become_steps(tmp_path, folder):
         steps = sentence_labels(log, folder)
         assert steps.rows[0]["labels"] == [False]
         assert steps.left_out == 1
+
+
+def test_the_steps_of_a_conversation_begin_at_its_response(tmp_path, folder):
+    one = folder.pair("p1")
+    talk = ({"role": "user", "content": "Eggs?"}, {"role": "assistant", "content": "Yes."}, *one.a.prompt)
+    longer = SimpleNamespace(pair=lambda _: replace(one, a=replace(one.a, prompt=talk), b=replace(one.b, prompt=talk)))
+    with ReviewLog.open(tmp_path / "log") as log:
+        log.vote("p1", "ann", "flip", marks=MARKS[:1])
+        (row,) = sentence_labels(log, longer).rows
+    assert row["prompt"] == "user: Eggs?\n\nassistant: Yes.\n\nuser: How do I boil an egg?\n\nassistant: "
 
 
 def test_the_page_tells_it_all_and_runs_nothing(tmp_path):

@@ -283,6 +283,51 @@ def test_undo_and_redo_at_any_depth_also_by_an_app_started_again(desk, bench):
     assert bob.now["pair"] == before
 
 
+def test_what_counts_as_blind(desk, bench):
+    def blind(visitor: Visitor) -> bool:
+        (vote,) = bench.log().current(visitor.now["pair"], visitor.name)
+        return vote.blind
+
+    one = Visitor(desk, query="?blind=1")
+    one.vote("a")
+    one.vote("a", comment="added when the scores were shown")
+    assert blind(one)
+    one.vote("b")
+    assert not blind(one)  # another verdict than the blind one
+    pair_id = one.ask("next")["pair"]
+    Visitor(desk, query=f"?blind=0&id={pair_id}")  # a look, then the blind queue again
+    one.ask("open")
+    assert (one.now["pair"], one.now["known"]) == (pair_id, True)
+    one.vote("a")
+    assert not blind(one)
+    one.ask("next")
+    one.ask("all", verdict="tie", count=12)
+    one.ask("undo")
+    assert one.ask("open")["known"]  # the answer that all are marked showed it
+    other = Visitor(desk, query=f"?id={bench.open('eggs').ids()[-1]}")
+    assert not other.now["known"]  # marked with the others, and never looked at
+    other.vote("a")
+    assert blind(other)
+
+
+def test_undo_at_the_end_of_the_queue_brings_a_pair(desk, bench):
+    visitor = Visitor(desk)
+    visitor.ask("all", verdict="tie", count=12)
+    assert visitor.ask("next")["pair"] is None
+    assert "All done: 12 pairs" in visitor.value["message"]
+    visitor.ask("undo")
+    assert visitor.now["pair"]
+    assert visitor.now["progress"]["left"] == 12
+
+
+def test_everybodys_votes_are_for_leads_where_people_log_in(audit, tmp_path):
+    bench = Workbench((audit,), reviews=tmp_path / "log", leads=("ann",))
+    bench.check_lead(None)
+    bench.check_lead(SimpleNamespace(username="ann"))
+    with pytest.raises(ReviewError, match=r"who leads the review \(ann\)"):
+        bench.check_lead(SimpleNamespace(username="bob"))
+
+
 def test_a_vote_of_another_tab_is_told_and_can_be_overruled(desk, bench):
     one, two = Visitor(desk), Visitor(desk)
     pair_id = one.now["pair"]
@@ -345,7 +390,10 @@ def test_who_votes_is_the_login_or_one_of_the_names(audit, tmp_path):
     pair = desk.answer({"do": "open", "query": "", "annotator": "ann"})["desk"]["pair"]
     login = SimpleNamespace(username="carl")
     asked = {"do": "vote", "query": "", "annotator": "ann", "pair": pair, "choice": "tie", "seen": 0}
-    answer = desk.answer(asked, login)
+    with pytest.raises(ReviewError, match="drawn for 'ann', and carl is logged in now"):
+        desk.answer(asked, login)
+    assert bench.log().current() == []
+    answer = desk.answer(asked | {"annotator": "carl"}, login)
     assert answer["desk"]["annotator"] == {"name": "carl", "fixed": True, "names": ["ann", "bob"]}
     assert [vote.annotator for vote in bench.log().current()] == ["carl"]
     refused = desk.refused("?audit=eggs&order=random", ReviewError("no annotator here"))

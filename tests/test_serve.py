@@ -50,10 +50,10 @@ def audits(model_dir, tmp_path_factory) -> Path:
 class Served:
     """A running app, and who asks it."""
 
-    def __init__(self, url: str, bench: Workbench, vote: int) -> None:
+    def __init__(self, url: str, bench: Workbench, functions: dict[str, int]) -> None:
         self.url = url
         self.bench = bench
-        self._vote = vote  # which of the app's functions answers the Review page
+        self.functions = functions  # the app's, by name
 
     def client(self, **options: Any) -> httpx.Client:
         return httpx.Client(base_url=self.url, timeout=30, trust_env=False, **options)
@@ -66,8 +66,13 @@ class Served:
         """What the Review page sends for a vote; in its words, a name that the page holds."""
         folder = self.bench.open(self.bench.names()[0])
         said = {"do": "vote", "query": "", "annotator": annotator, "pair": folder.ids()[0], "choice": "tie", "seen": 0}
-        body = {"data": [None], "event_data": said | {"reason": "", "comment": "", "marks": []}, "fn_index": self._vote}
-        return client.post("/gradio_api/run/predict", json=body | {"session_hash": "x"}, headers=headers)
+        return self.call(client, "act", [None], said | {"reason": "", "comment": "", "marks": []}, **headers)
+
+    def call(
+        self, client: httpx.Client, function: str, data: list[Any], event: Any = None, **headers: str
+    ) -> httpx.Response:
+        body = {"data": data, "event_data": event, "fn_index": self.functions[function], "session_hash": "x"}
+        return client.post("/gradio_api/run/predict", json=body, headers=headers)
 
     def voters(self) -> list[str]:
         return [vote.annotator for vote in self.bench.log().current()]
@@ -81,7 +86,7 @@ def served(door: Door, bench: Workbench, **options: Any) -> Iterator[Served]:
         return blocks, mounted(blocks, door, **options)
 
     blocks, serving = asyncio.run(build())
-    (vote,) = [number for number, event in blocks.fns.items() if getattr(event.fn, "__name__", "") == "act"]
+    functions = {getattr(event.fn, "__name__", ""): number for number, event in blocks.fns.items()}
     server = uvicorn.Server(uvicorn.Config(serving, log_level="warning", ws="none"))
     with socket.create_server(("127.0.0.1", 0)) as listening:
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
@@ -89,7 +94,7 @@ def served(door: Door, bench: Workbench, **options: Any) -> Iterator[Served]:
         while not server.started:
             assert thread.is_alive()
             time.sleep(0.01)
-        yield Served(f"http://127.0.0.1:{listening.getsockname()[1]}", bench, vote)
+        yield Served(f"http://127.0.0.1:{listening.getsockname()[1]}", bench, functions)
         server.should_exit = True
         thread.join()
         bench.log().close()
@@ -106,7 +111,8 @@ def local(audits, tmp_path_factory) -> Iterator[Served]:
 @pytest.fixture(scope="module")
 def guarded(audits, tmp_path_factory) -> Iterator[Served]:
     """With logins, under any name."""
-    bench = Workbench(audits=(audits,), reviews=tmp_path_factory.mktemp("guarded") / "log")
+    log = tmp_path_factory.mktemp("guarded") / "log"
+    bench = Workbench(audits=(audits,), reviews=log, leads=(LOGINS[0][0],))
     with served(Door(2**20, local=False), bench, auth=LOGINS) as one:
         yield one
 
@@ -287,10 +293,23 @@ def test_without_a_login_nothing_is_read_or_changed(guarded):
 def test_a_vote_is_the_logins_whatever_the_page_says(guarded):
     with guarded.client() as client:
         assert login(client, *LOGINS[1]).status_code == 200
-        assert guarded.vote(client, "ada").status_code == 200
+        assert "drawn for 'ada', and bo is logged in now" in guarded.vote(client, "ada").text
+        assert guarded.voters() == []
+        assert guarded.vote(client, "bo").status_code == 200
         assert guarded.voters() == ["bo"]
         client.get("/logout")
         assert guarded.vote(client, "bo").status_code == 401
+
+
+def test_everybodys_votes_are_for_who_leads(guarded):
+    asked = {"counted_votes": [""], "made_of": ["", "jsonl", "turn", "drop", "drop", "mark"]}
+    for name, lead in ((LOGINS[0], True), (LOGINS[1], False)):
+        with guarded.client() as client:
+            login(client, *name)
+            for function, data in asked.items():
+                answer = guarded.call(client, function, data)
+                assert answer.status_code == 200
+                assert ("who leads the review (ada)" in answer.text) is not lead, function
 
 
 def test_a_space_shows_reviews_and_takes_none(space):

@@ -157,8 +157,10 @@ class ReviewLog:
         )
 
     def has_voted(self, pair_id: str, annotator: str) -> bool:
-        """Whether the annotator has ever given the pair a verdict but a skip, one since undone too."""
-        given = "annotator = ? AND verdict <> 'skip'"
+        """Whether the annotator has ever given the pair a verdict but a skip, one since undone too; one given to many
+        pairs at once does not count."""
+        one = "NOT EXISTS (SELECT 1 FROM votes AS other WHERE other.event = number AND other.pair_id <> votes.pair_id)"
+        given = f"annotator = ? AND verdict <> 'skip' AND {one}"
         query = f"SELECT 1 FROM votes JOIN events ON number = event WHERE pair_id = ? AND {given} LIMIT 1"
         return bool(self._rows(query, (pair_id, annotator)))
 

@@ -7,7 +7,7 @@ Decisions:
 - Nobody's silence is a label. A sentence without a mark becomes part of the piece that the next marked one ends, and
   what follows the last mark is left out; unless `unmarked` says what a sentence without a mark is.
 - Of several annotators the majority counts, and a sentence on which they are even has no mark.
-- A conversation before the response is written out as text: the form has no other.
+- A conversation before the response is written out as text that ends where the response begins: the form has no other.
 """
 
 from __future__ import annotations
@@ -64,7 +64,10 @@ def sentence_labels(log: Votes, folder: Folder, unmarked: bool | None = None) ->
         pieces = _pieces(response, said, unmarked)
         if pieces:
             texts, labels = zip(*pieces, strict=True)
-            rows.append({"prompt": split_key(pair.prompt), "completions": list(texts), "labels": list(labels)})
+            prompt = split_key(pair.prompt)
+            if not isinstance(pair.prompt, str) and prompt != pair.prompt[0]["content"]:
+                prompt += "\n\nassistant: "
+            rows.append({"prompt": prompt, "completions": list(texts), "labels": list(labels)})
     return StepLabels(rows, left_out)
 
 

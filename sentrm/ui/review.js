@@ -1,5 +1,5 @@
-// The desk around a pair under review. It stands behind heatmap.js, which draws the pair, and review_parts.js,
-// and shares their names.
+// The desk around a pair under review. It stands behind heatmap.js, which draws the pair, review_parts.js and
+// review_all.js, and shares their names.
 // What the reader does goes out as the event "act"; its answer is a new value, or `said`, why nothing was done, and then
 // everything typed stays. The value's `desk` is what review_desk.py says; text reaches the page by textContent alone.
 const CHOICES = [["a", "A is better", "1"], ["b", "B is better", "2"], ["tie", "Tie", "3"], ["both_bad", "Both bad", "4"], ["skip", "Skip", "s"], ["flag", "Flag", "f"]];
@@ -81,32 +81,6 @@ function build() {
   add($("desk-more"), make("div", "revealed"), add(make("div", "why"), labelled("Reason", reason), list, labelled("Comment", comment)), drawAll());
 }
 
-// One verdict on all pairs of the queue, asked twice.
-function drawAll() {
-  const box = make("details", "all");
-  const verdict = choose("all", ALL);
-  const reason = field("input", "all-reason", 200);
-  const sure = make("div", "sure");
-  const first = button("Mark all …", "", () => {
-    const { total } = desk.progress;
-    const words = ALL.find(([id]) => id === verdict.value)[1].toLowerCase();
-    const yes = button(`Mark ${total.toLocaleString("en")} pairs`, "", () => {
-      sure.replaceChildren();
-      later(() => ask("all", { verdict: verdict.value, reason: reason.value, count: total }));
-    }, "primary");
-    const no = button("Cancel", "", () => {
-      sure.replaceChildren();
-      first.focus();
-    });
-    const text = `Mark all ${total.toLocaleString("en")} pairs of this queue: ${words}? Your own votes on them are replaced; one undo takes all of it back.`;
-    sure.replaceChildren(make("p", "", text), yes, no);
-    yes.focus();
-  }, "first");
-  sure.setAttribute("role", "group");
-  sure.setAttribute("aria-label", "Confirm");
-  return add(box, make("summary", "", "Mark the whole queue at once"), add(make("div", "why"), labelled("Verdict", verdict), labelled("Reason", reason), first), sure);
-}
-
 const later = (action) => (waiting ? next.push(action) : action());
 
 function turn(name, value) {
@@ -128,7 +102,7 @@ function go(query) {
 function call(name) {
   later(() => {
     kept(localStorage, "sentrm-annotator", name);
-    ask("open");
+    ask("open", { annotator: name });
   });
 }
 
@@ -137,9 +111,13 @@ const typed = (name) => element.querySelector(`[name="${name}"]`);
 
 function draft() {
   if (!desk?.pair) return;
-  const said = { reason: typed("reason").value, comment: typed("comment").value, marks: listed() };
-  kept(sessionStorage, holder(), JSON.stringify(said));
+  kept(sessionStorage, holder(), JSON.stringify({ ...written(), seen: desk.seen }));
+  if (unsaved()) say("Not saved yet: Next saves it, or your verdict again.");
 }
+
+const written = () => ({ reason: typed("reason").value, comment: typed("comment").value, marks: listed() });
+const plain = ({ reason, comment, marks: some }) => JSON.stringify([reason.trim(), comment, [...some].sort()]);
+const unsaved = () => Boolean(desk?.own) && plain(desk.own) !== plain(written()); // what was added to one's vote
 
 const listed = () => [...marks].map(([place, mark]) => [...place.split(" ").map(Number), mark]);
 
@@ -147,19 +125,27 @@ function press(id) {
   if (MARKS.some(([mark]) => mark === id)) return markShown(id);
   if (STEPS.some(([step]) => step === id)) {
     if (!desk) return;
-    later(() => (id !== "next" || desk.own || !desk.pair ? ask(id) : tellTrouble({ error: "Vote first, or skip." })));
+    later(() => (id === "next" ? goOn() : ask(id)));
   } else if (!waiting && desk?.pair) {
     vote(id, desk.seen); // never on a pair that is not here yet
   }
 }
 
+function goOn() {
+  if (desk.pair && !desk.own) return tellTrouble({ error: "Vote first, or skip." });
+  if (!unsaved()) return ask("next");
+  const stays = desk.blind && desk.own.choice !== "skip"; // else the answer is the next pair
+  vote(desk.own.choice, desk.seen);
+  if (stays) next.push(() => ask("next"));
+}
+
 function vote(choice, seen) {
   draft();
-  ask("vote", { choice, seen, reason: typed("reason").value, comment: typed("comment").value, marks: listed() });
+  ask("vote", { choice, seen, ...written() });
 }
 
 function ask(what, more = {}) {
-  const annotator = desk?.annotator.fixed ? desk.annotator.name : kept(localStorage, "sentrm-annotator") || typed("annotator").value;
+  const annotator = desk?.annotator.name || kept(localStorage, "sentrm-annotator") || typed("annotator").value;
   settled();
   const timer = setTimeout(() => {
     settled();
@@ -200,8 +186,8 @@ function markShown(mark) {
   if (marks.get(place) === mark) marks.delete(place);
   else marks.set(place, mark);
   drawMarks();
+  if (!desk.own) say(`${dataOf(shown).title}${marks.has(place) ? ` marked ${mark}` : ", mark taken back"}.`);
   draft();
-  say(desk.own ? "Press your verdict again to save the marks." : `${dataOf(shown).title}${marks.has(place) ? ` marked ${mark}` : ", mark taken back"}.`);
 }
 
 function drawMarks() {
@@ -315,7 +301,7 @@ function wake() {
   }
   $("do-undo").disabled = !desk?.undo;
   $("do-redo").disabled = !desk?.redo;
-  $("do-next").disabled = !desk?.own;
+  $("do-next").disabled = !(desk?.own || (!desk?.pair && desk?.progress?.left));
   $("first").disabled = !desk?.progress?.total;
 }
 
@@ -324,19 +310,21 @@ function drawDesk() {
   if (!props.value?.desk) return;
   settled();
   desk = props.value.desk;
-  element.querySelector(".desk").dataset.pair = desk.pair || "";
+  Object.assign(element.querySelector(".desk").dataset, { pair: desk.pair || "", annotator: desk.annotator.name });
   const here = before?.pair === desk.pair && before?.audit === desk.audit && before?.annotator.name === desk.annotator.name;
   drawTop();
   if (!here) drawPrompt();
   drawRevealed();
   if (!here || Boolean(before.own) !== Boolean(desk.own) || before.seen !== desk.seen) {
-    const said = desk.own || JSON.parse((desk.pair && kept(sessionStorage, holder())) || "null") || { reason: "", comment: "", marks: [] };
+    const drafted = JSON.parse((desk.pair && kept(sessionStorage, holder())) || "null");
+    const said = (drafted?.seen === desk.seen && drafted) || desk.own || drafted || { reason: "", comment: "", marks: [] };
     typed("reason").value = said.reason;
     typed("comment").value = said.comment;
     marks = new Map(said.marks.map(([side, index, mark]) => [`${side} ${index}`, mark]));
   }
   drawMarks();
   wake();
+  $("sure").replaceChildren();
   tellTrouble(null);
   const known = desk.known ? "You have seen this pair's scores before: a vote now does not count as blind." : "";
   const found = desk.own && desk.revealed;
@@ -368,10 +356,17 @@ window.addEventListener("popstate", function hear() {
   later(() => ask("open"));
 });
 
-element.addEventListener("keydown", (event) => { // keys go to the pair again
+// Keys go to the pair again once a field is done with: a choice that is made, but not one on the way to another by arrows.
+let arrowing = false;
+element.addEventListener("keydown", (event) => {
   const field = event.target.closest("input:not([type=checkbox]), textarea, select");
+  arrowing = event.key.startsWith("Arrow");
   if (!field || event.isComposing) return;
   if (event.key === "Escape" || (event.key === "Enter" && field.matches("input"))) field.blur();
+});
+element.addEventListener("pointerdown", () => (arrowing = false));
+element.addEventListener("change", (event) => {
+  if (event.target.closest(".settings select") && !arrowing) event.target.blur();
 });
 
 build();

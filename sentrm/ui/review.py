@@ -24,7 +24,8 @@ from .table import Table, line
 from .workbench import Workbench
 
 _HERE = Path(__file__).parent
-_SCRIPT = SCRIPT + "".join((_HERE / name).read_text(encoding="utf-8") for name in ("review_parts.js", "review.js"))
+_SCRIPTS = ("review_parts.js", "review_all.js", "review.js")
+_SCRIPT = SCRIPT + "".join((_HERE / name).read_text(encoding="utf-8") for name in _SCRIPTS)
 _STYLE = STYLE + (_HERE / "review.css").read_text(encoding="utf-8")
 _PARTS = ("desk-top", "desk-prompt", "pair-heatmap", "desk-bar", "desk-more")
 _TEMPLATE = '<div class="desk">' + "".join(f'<div class="{name}"></div>' for name in _PARTS) + "</div>"
@@ -99,15 +100,17 @@ def review_page(app: gr.Blocks, workbench: Workbench, inspect: bool = True) -> N
             value = answers.refused(str(asked.get("query", "")), error, request)
             return gr.update(value={**value, "turn": next(_TURNS)})
 
-    def counted_votes(asked: str | None) -> dict[Any, Any]:
+    def counted_votes(request: gr.Request, asked: str | None) -> dict[Any, Any]:
         try:
+            workbench.check_lead(request)
             log, folder = workbench.log(), answers.folder(asked or "")
             return {trouble: "", votes: votes_value(log, folder), agreed: agreement_value(log, folder)}
         except SentrmError as error:
             return {trouble: visible(str(error))}
 
-    def make(kind: Kind, asked: str | None, *chosen: Any) -> dict[Any, Any]:
+    def make(kind: Kind, request: gr.Request, asked: str | None, *chosen: Any) -> dict[Any, Any]:
         try:
+            workbench.check_lead(request)
             folder, name = answers.folder(asked or ""), answers.address(asked or "").audit
             file, words = files.make(kind, workbench.log(), folder, name, Choices(*chosen))
         except (SentrmError, OSError) as error:
@@ -117,7 +120,7 @@ def review_page(app: gr.Blocks, workbench: Workbench, inspect: bool = True) -> N
     def take(file: str, request: gr.Request) -> str:
         try:
             workbench.voter(request, next(iter(workbench.annotators), "import"))
-            return carry_in(workbench.log(), file, workbench.annotator(request))
+            return carry_in(workbench.log(), file, None if workbench.is_lead(request) else workbench.annotator(request))
         except SentrmError as error:
             return visible(str(error))
 
@@ -126,9 +129,11 @@ def review_page(app: gr.Blocks, workbench: Workbench, inspect: bool = True) -> N
     desk.act(act, None, desk, **quick)
     tally.click(counted_votes, query, [trouble, votes, agreed], **slow)
     for kind, button in buttons.items():
-        button.click(
-            lambda asked, *chosen, kind=kind: make(kind, asked, *chosen), [query, *choices], [made, save], **slow
-        )
+
+        def made_of(request: gr.Request, asked: str | None, *chosen: Any, kind: Kind = kind) -> dict[Any, Any]:
+            return make(kind, request, asked, *chosen)
+
+        button.click(made_of, [query, *choices], [made, save], **slow)
     upload.upload(take, upload, made, show_progress="minimal")
 
 

@@ -2,14 +2,16 @@
 
 Decisions:
 - Every question carries its address, its annotator and the pair it is about, and is answered from the log and the audit
-  alone. So a page goes on after the app was killed and started again, and two tabs do not disturb each other.
+  alone. So a page goes on after the app was killed and started again, and two tabs do not disturb each other. A page
+  that was drawn for another than who is logged in is refused: its sides may stand the other way round.
 - Blind means absent: until the annotator has voted, what is answered holds neither scores and colours nor the label nor
   others' votes; the value is made of what is named in `blind_value`, not by taking known secrets away.
 - The page speaks of A and B as they are shown; they become chosen and rejected here alone, as `sides_swapped` drew
   them, and agree or flip by which of them the label prefers. Of a tie, agree says that the chosen one is better.
 - A vote is answered once the log has written it. In a blind queue the answer shows the pair with its scores; in an open
   one, and after a skip, the next pair.
-- A vote counts as blind if the scores were hidden and the annotator had not voted on the pair before, undone or not.
+- A vote counts as blind if the scores were hidden, the annotator had not voted on the pair before, undone or not, and
+  was not shown its scores in an open queue since the app started. Whoever adds to a blind vote keeps it blind.
 """
 
 from __future__ import annotations
@@ -83,6 +85,7 @@ class Desk:
     def __init__(self, workbench: Workbench) -> None:
         self.workbench = workbench
         self._ids: OrderedDict[tuple[AuditFolder, Queue], list[str]] = OrderedDict()
+        self._revealed: set[tuple[str, str]] = set()  # annotator, pair: what was shown with its scores
         self._lock = Lock()
 
     def answer(self, asked: Mapping[str, Any], request: gr.Request | None = None) -> dict[str, Any]:
@@ -100,7 +103,13 @@ class Desk:
         """
         address = self.address(_text(asked, "query"))
         log, do = self.workbench.log(), _text(asked, "do")
-        named = self.workbench.annotator(request) or _text(asked, "annotator")
+        login, said = self.workbench.annotator(request), _text(asked, "annotator")
+        if login and do != "open" and said not in ("", login):
+            raise ReviewError(
+                f"this page was drawn for {said!r:.60}, and {login} is logged in now. Nothing was done; load the page "
+                "again."
+            )
+        named = login or said
         if not named.strip() and do == "open":
             return {"message": "Who is reviewing? Say it above, and the first pair comes.", "desk": self._top(address)}
         annotator = self.workbench.voter(request, named)
@@ -124,7 +133,9 @@ class Desk:
                 said = self._mark_all(log, folder, address, annotator, asked)
             case _:
                 raise ReviewError(f"got the action {do!r:.40}; expected one of this page. Load the page again.")
-        top = self._top(address, annotator, self.workbench.annotator(request) is not None)
+        if do in ("undo", "redo") and not pair:
+            pair = self._next(log, folder, address, annotator)
+        top = self._top(address, annotator, login is not None)
         return self._shown(log, folder, address, top, pair, said)
 
     def address(self, query: str) -> Address:
@@ -179,6 +190,8 @@ class Desk:
         verdict = choice
         if choice in ("a", "b"):
             verdict = "agree" if choice == _better(folder.row(pair_id), swapped) else "flip"
+        own = next(iter(log.current(pair_id, annotator)), None)
+        same = own is not None and own.verdict == verdict and own.blind
         return log.vote(
             pair_id,
             annotator,
@@ -187,8 +200,12 @@ class Desk:
             comment=_text(asked, "comment"),
             marks=_marks(pair, swapped, asked.get("marks", [])),
             seen=seen,
-            blind=queue.blind and not log.has_voted(pair_id, annotator),
+            blind=queue.blind and (same or not self._known(log, pair_id, annotator)),
         )
+
+    def _known(self, log: ReviewLog, pair_id: str, annotator: str) -> bool:
+        """Whether the annotator has seen the scores of the pair."""
+        return (annotator, pair_id) in self._revealed or log.has_voted(pair_id, annotator)
 
     def _mark_all(
         self, log: ReviewLog, folder: AuditFolder, address: Address, annotator: str, asked: Mapping[str, Any]
@@ -251,6 +268,9 @@ class Desk:
         own = next((vote for vote in votes if vote.annotator == annotator), None)
         others = [vote for vote in votes if vote is not own]
         open_ = not queue.blind or (own is not None and own.verdict != "skip")
+        known = queue.blind and own is None and self._known(log, pair_id, annotator)
+        if open_:
+            self._revealed.add((annotator, pair_id))
         value = heatmap_value(replace(pair, a=pair.b, b=pair.a) if swapped else pair)
         desk = {
             **top,
@@ -258,7 +278,7 @@ class Desk:
             "prompt": prompt_parts(pair.prompt),
             "seen": own.id if own else 0,
             "own": _own(own, swapped, better, pair) if own else None,
-            "known": queue.blind and own is None and log.has_voted(pair_id, annotator),
+            "known": known,
             "revealed": _revealed(row, pair, others, better, swapped) if open_ else None,
         }
         return {**(value if open_ else blind_value(value)), "desk": desk}
@@ -357,6 +377,8 @@ def _side(verdict: str, better: str) -> str:
 def _done(progress: Mapping[str, int]) -> str:
     if not progress["total"]:
         return "No pair passes these filters. Take one away above, or choose others on the Dataset page."
+    if progress["left"]:
+        return f"{counted(progress['left'], 'pair')} wait for your vote. Press Next."
     return f"All done: {counted(progress['total'], 'pair')}, of which you voted on {progress['done']:,}."
 
 

@@ -203,8 +203,8 @@ def carry_in(log: ReviewLog, path: str | Path, annotator: str | None = None) -> 
         said = event.get("annotator") if isinstance(event, dict) else None
         if annotator is not None and said != annotator:
             raise ReviewError(
-                f"the file holds events of {said!r:.60}; who is logged in imports what is their own. Have who runs the "
-                "app import it, with sentrm.reviews.log.ReviewLog.import_events."
+                f"the file holds events of {said!r:.60}; who is logged in imports what is their own. Have who leads "
+                "the review import it."
             )
         return event
 

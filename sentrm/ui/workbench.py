@@ -6,6 +6,7 @@ Decisions:
 - A link inside a folder that leads out of it is not followed, and hidden files are not listed.
 - A verdict is written under the login's name. Without a login the page's own word counts, unless the app was started
   so that reviews need a login.
+- What shows everybody's votes at once would show them before one's own: where people log in, it is for `leads`.
 """
 
 from __future__ import annotations
@@ -50,6 +51,7 @@ class Workbench:
     allow_hub: bool = False  # whether visitors may score data sets of the Hugging Face hub
     max_upload: int = UPLOAD.size  # bytes of a file that a visitor sends
     login_to_review: bool = False  # whether reviews can be changed by who is logged in alone
+    leads: tuple[str, ...] = ()  # of those who log in, who may see and carry away everybody's votes
     _held: dict[str, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
     _open: OrderedDict[Path, tuple[int, AuditFolder]] = field(
         default_factory=OrderedDict, init=False, repr=False, compare=False
@@ -155,6 +157,17 @@ class Workbench:
         if not said.strip():
             raise ReviewError("the annotator has no name. Write one into the field above.")
         return said.strip()
+
+    def is_lead(self, request: gr.Request | None) -> bool:
+        """Whether who asks may see everybody's votes; where nobody logs in, everybody may."""
+        name = self.annotator(request)
+        return name is None or name in self.leads
+
+    def check_lead(self, request: gr.Request | None) -> None:
+        """Raises ReviewError if who asks may not see everybody's votes."""
+        if not self.is_lead(request):
+            known = ", ".join(self.leads) or "nobody yet: start the app with --leads NAME"
+            raise ReviewError(f"this shows everybody's votes, so it is for who leads the review ({known}).")
 
     def _audits(self) -> dict[str, Path]:
         folders = [*self.audits]

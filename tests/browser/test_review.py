@@ -298,11 +298,75 @@ def test_marks_reach_the_sentence_by_keyboard_and_stay(visit: Callable[..., Page
     expect(page.locator(".desk .s.marked")).to_have_count(1)
 
 
+def test_the_keys_mark_the_sentence_in_focus_wherever_the_mouse_rests(visit: Callable[..., Page], url: str):
+    page = visit(url, "rester", "?overlap=9", viewport={"width": 1280, "height": 420})
+    sentences = page.locator(".desk .s")
+    sentences.first.scroll_into_view_if_needed()
+    sentences.first.hover()
+    sentences.first.focus()
+    page.keyboard.press("ArrowDown")
+    tops = [sentences.nth(i).bounding_box()["y"] for i in (0, 2)]  # type: ignore[index]
+    page.evaluate("(by) => scrollBy(0, by)", tops[1] - tops[0])  # the third comes under the mouse
+    page.wait_for_timeout(300)  # milliseconds, in which Chromium says so
+    page.keyboard.press("b")
+    expect(page.locator(".desk .s.marked")).to_have_count(1)
+    expect(sentences.nth(1)).to_have_class(re.compile("marked"))
+
+
+def test_what_is_added_to_a_vote_is_saved_by_next(visit: Callable[..., Page], url: str):
+    page = visit(url, "adder", "?overlap=9")
+    pair = page.locator(".desk").get_attribute("data-pair")
+    vote(page, "3")
+    page.fill("[name=comment]", "seen now, and worth a word")
+    expect(page.locator(".desk .status")).to_contain_text("Not saved yet")
+    page.keyboard.press("Escape")
+    page.keyboard.press("n")
+    expect(page.locator(".desk")).not_to_have_attribute("data-pair", pair or "")
+    expect(page.locator(".desk .verdict")).to_have_count(0)
+    course(page, 1, 13)
+    page.goto(f"{url}/review?overlap=9&id={pair}")
+    expect(page.locator("[name=comment]")).to_have_value("seen now, and worth a word")
+
+
+def test_a_tab_votes_for_whom_it_was_drawn(visit: Callable[..., Page], url: str):
+    page = visit(url, "first of two", "?overlap=9")
+    with page.expect_popup() as popup:
+        page.evaluate("() => void open(location.href)")
+    other = popup.value
+    other.wait_for_selector(".desk .card")
+    other.fill("[name=annotator]", "second of two")
+    other.keyboard.press("Enter")
+    expect(other.locator(".desk")).to_have_attribute("data-annotator", "second of two")
+    vote(other, "1")
+    vote(page, "2")
+    course(page, 1, 13)
+    expect(page.locator("[name=annotator]")).to_have_value("first of two")
+    page.locator("#agreement-part button").first.click()
+    page.click("#tally")
+    for name in ("first of two", "second of two"):
+        expect(page.locator("#votes tr").filter(has_text=name)).to_contain_text("1")
+
+
+def test_after_a_name_is_chosen_the_keys_are_the_pairs(audit: Path, new_page: Callable[..., Page], tmp_path: Path):
+    with reviewing(audit, tmp_path / "log", "--annotators", "Ada", "Ben") as (where, _):
+        page = new_page(where)
+        page.goto(f"{where}/review")
+        page.wait_for_selector("[name=names]")
+        page.locator("[name=names]").focus()
+        page.keyboard.press("a")  # as one types in a list
+        page.wait_for_selector(".desk .card")
+        vote(page, "3")
+        assert page.locator("[name=names]").input_value() == "Ada"
+
+
 def test_a_whole_filter_is_marked_and_taken_back(visit: Callable[..., Page], url: str):
     query = f"?overlap=9&{filters_to_query([Filter('chosen_length', '>', 10)])}"
     page = visit(url, "sweeper", query)
     page.locator("summary").click()
+    page.get_by_role("button", name="Mark all …").click()
+    expect(page.locator(".sure")).to_contain_text("the label is right?")
     page.select_option("[name=all]", "flip")
+    expect(page.get_by_role("button", name="Mark 14 pairs")).to_have_count(0)  # that was another question
     page.get_by_role("button", name="Mark all …").click()
     page.get_by_role("button", name="Mark 14 pairs").click()
     course(page, 14, 0)
