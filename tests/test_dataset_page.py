@@ -107,7 +107,7 @@ def test_an_address_gives_its_view_back(view):
     assert View.from_query(view.to_query()) == view
 
 
-@pytest.mark.parametrize("query", ["?page=0", "?page=-3", "?page=²", "?page=9" + "9" * 40, "?page=x"])
+@pytest.mark.parametrize("query", ["?at=0", "?at=-3", "?at=²", "?at=9" + "9" * 40, "?at=x"])
 def test_a_page_that_is_none_is_the_first(query):
     assert View.from_query(query).page == 1
 
@@ -125,7 +125,7 @@ def test_the_list_is_what_sorting_in_python_gives(many):
     view = View("many", sort="margin", page=2)
     assert shown(list_value(many, view)) == [row["id"] for row in by_margin[SIZE : 2 * SIZE]]
     last = list_value(many, View("many", sort="margin", page=99))
-    assert last["query"].endswith("page=3")
+    assert last["query"].endswith("at=3")
     assert (len(shown(last)), last["pages"]["next"]) == (30, "")
     wrong = [row["id"] for row in by_suspicion if row["margin"] < 0]
     found = list_value(many, View("many", (Filter("agrees", "=", False),)))

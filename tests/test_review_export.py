@@ -213,6 +213,13 @@ RANKED = {"prompt": "q", "responses": "texts", "ranks": "chosen"}
 @pytest.mark.parametrize(
     ("columns", "row", "verdict", "change"),
     [
+        (
+            {"prompt": "q", "chosen": "Better", "rejected": "Worse"},
+            {"Better": "x", "Worse": "y", "Better_model": "m", "Worse_model": "n", "score Better": 2, "score Worse": 1},
+            "flip",
+            {"Better": "y", "Worse": "x", "Better_model": "n", "Worse_model": "m"}
+            | {"score Better": 1, "score Worse": 2},
+        ),
         (ARENA, {"answer 1": "x", "answer 2": "y", "chosen": "answer 1"}, "flip", {"chosen": "answer 2"}),
         (ARENA, {"answer 1": "x", "answer 2": "y", "chosen": "B"}, "flip", {"chosen": "A"}),
         (ARENA, {"answer 1": "x", "answer 2": "y", "chosen": "b"}, "tie", {"chosen": "tie"}),

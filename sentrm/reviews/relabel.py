@@ -2,7 +2,8 @@
 
 Decisions:
 - A flip makes the rejected response the chosen one. What a row says of a side goes with its text: every column with
-  "chosen" in its name changes places with its twin (chosen_score, score_chosen, chosen-rating, chosen_ids, ...).
+  "chosen" in its name, or what the data call that column, changes places with its twin (chosen_score, score_chosen,
+  chosen-rating, chosen_ids, ...).
 - `margin` is how far chosen is ahead, so it changes its sign. `messages`, where it repeats chosen, goes on doing so.
 - In an arena's row the responses stay where they are and the winner changes; two ranked responses change their ranks.
 - A tie is written where the row has a column for it: winner, ranks or scores of two, probability, tie, label; and where
@@ -46,9 +47,12 @@ def flipped(record: Record, columns: Mapping[str, str | None]) -> Record:
         return record | {name: places[::-1] for name, places in _two_ranks(record, names).items()}
     chosen, rejected = names["chosen"], names["rejected"]
     twins = {chosen: rejected, rejected: chosen}
-    for one, other in (("chosen", "rejected"), ("rejected", "chosen")):
-        twins |= {name: name.replace(one, other) for name in record if one in name and name not in twins}
-    row = {name: record[twins[name]] if twins.get(name) in record else value for name, value in record.items()}
+    for one, other in (("chosen", "rejected"), (chosen, rejected)):
+        for name in record:
+            twin = name.replace(one, other)
+            if twin in record and name not in twins and twin not in twins and twin.replace(other, one) == name != twin:
+                twins |= {name: twin, twin: name}
+    row = {name: record.get(twins[name], value) if name in twins else value for name, value in record.items()}
     if (margin := names.get("margin")) in record:
         row[margin] = _negative(record[margin])
     if chosen in record and record.get("messages") == record[chosen]:

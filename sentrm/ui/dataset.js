@@ -22,7 +22,7 @@ function narrow(filters) {
   const others = set.filter((one) => !columns.includes(JSON.parse(one)[0]));
   const off = wanted.every((one) => set.some((other) => JSON.stringify(JSON.parse(other)) === one));
   query.delete("where");
-  query.delete("page");
+  query.delete("at");
   for (const one of [...others, ...(off ? [] : wanted)]) query.append("where", one);
   open(`?${query}`);
 }
@@ -31,7 +31,7 @@ function search(text) {
   const query = new URLSearchParams(location.search);
   const others = query.getAll("where").filter((one) => JSON.parse(one)[0] !== "text");
   query.delete("where");
-  query.delete("page");
+  query.delete("at");
   for (const one of others) query.append("where", one);
   if (text) query.append("where", JSON.stringify(["text", "contains", text]));
   open(`?${query}`);

@@ -50,9 +50,10 @@ class View:
 
     @classmethod
     def from_query(cls, query: str) -> View:
-        """Raises AuditError for filters that are none; a page that is no number is the first."""
+        """Raises AuditError for filters that are none; a page that is no number is the first. A page is called "at":
+        Gradio reads the parameter "page" as the name of one of its own."""
         said = dict(parse_qsl(query.removeprefix("?")))
-        page = said.get("page", "1")
+        page = said.get("at", "1")
         return cls(
             said.get("audit", ""),
             filters_from_query(query),
@@ -67,7 +68,7 @@ class View:
         """What `from_query` reads, with its question mark."""
         parts: dict[str, str | int] = {}
         parts |= {"sort": self.sort, "desc": int(self.descending)} if self.sort else {}
-        parts |= {"page": self.page} if self.page > 1 else {}
+        parts |= {"at": self.page} if self.page > 1 else {}
         parts |= {"with": self.beside} if self.beside else {}
         parts |= {"pair": self.pair} if self.pair else {}
         before = urlencode({"audit": self.audit}) if self.audit else ""
