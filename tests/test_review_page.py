@@ -23,7 +23,16 @@ from sentrm.reviews.votes import VERDICTS
 from sentrm.scoring import Scorer
 from sentrm.ui.dataset_list import filter_words
 from sentrm.ui.review_desk import CHOICES, Address, Desk
-from sentrm.ui.review_files import Choices, Files, agreement_value, carry_in, cleaned, margins_of, votes_value
+from sentrm.ui.review_files import (
+    Choices,
+    Files,
+    agreement_value,
+    carry_in,
+    cleaned,
+    margins_of,
+    unsettled_value,
+    votes_value,
+)
 from sentrm.ui.workbench import Workbench
 
 EVIL = "<img src=x onerror=alert(1)> ${7*7} {{7*7}}"
@@ -508,6 +517,29 @@ def test_the_files_hold_what_was_decided(bench, desk, tmp_path):
         last, _ = files.make("events", log, folder, "eggs")
     assert last.exists()
     assert not file.exists()  # the newest few alone are kept
+
+
+def test_what_is_to_be_looked_at_again_is_listed_with_its_votes_and_a_link(bench):
+    folder, log = bench.open("eggs"), bench.log()
+    even, flagged, decided, skipped, back, *_ = folder.ids()
+    for pair_id, votes in {
+        even: {"ann": "agree", "bob": "flip"},
+        flagged: {"ann": "flag"},
+        decided: {"ann": "flag", "bob": "agree", "cy": "agree"},
+        skipped: {"ann": "skip"},
+        back: {"ann": "skip", "bob": "tie"},
+    }.items():
+        for name, verdict in votes.items():
+            log.vote(pair_id, name, verdict, comment=f"says {name}")
+    said = unsettled_value(log, folder, "eggs & ham")
+    assert said["found"].startswith("3 pairs to look at again")
+    cells = [row["cells"] for row in said["table"]["rows"]]
+    rows = {name["href"]: [line["text"] for line in votes["lines"]] for name, _, votes in cells}
+    assert rows == {
+        f"./review?audit=eggs+%26+ham&id={even}": ["ann agree: says ann", "bob flip: says bob"],
+        f"./review?audit=eggs+%26+ham&id={flagged}": ["ann flag: says ann"],
+        f"./review?audit=eggs+%26+ham&id={skipped}": ["ann skip: says ann"],
+    }
 
 
 def test_the_tables_count_votes_and_agreement(bench):

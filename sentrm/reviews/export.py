@@ -75,6 +75,20 @@ def decide(verdicts: Iterable[tuple[str, str, str]]) -> dict[str, str]:
     }
 
 
+def unsettled(verdicts: Sequence[tuple[str, str, str]]) -> list[list[tuple[str, str, str]]]:
+    """The votes, (pair id, annotator, verdict), of each pair that somebody has to look at again: they are even, most
+    say flag, or all who saw it skipped it.
+
+    >>> unsettled([("p", "ann", "flip"), ("p", "bob", "agree"), ("q", "ann", "tie"), ("r", "ann", "skip")])
+    [[('p', 'ann', 'flip'), ('p', 'bob', 'agree')], [('r', 'ann', 'skip')]]
+    """
+    decided = decide(verdicts)
+    votes: dict[str, list[tuple[str, str, str]]] = {}
+    for vote in verdicts:
+        votes.setdefault(vote[0].partition("-")[0], []).append(vote)
+    return [said for pair, said in votes.items() if decided.get(pair, UNRESOLVED) in (UNRESOLVED, "flag")]
+
+
 def export_cleaned(
     source: str | Path,
     decisions: Mapping[str, str],

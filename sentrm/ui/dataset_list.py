@@ -21,7 +21,7 @@ from ..audit.filters import TEXT, Filter, filters_from_query, filters_to_query
 from ..audit.folder import AuditFolder
 from ..audit.shards import read_problems, read_rows, scored_pair
 from ..audit.suspects import better_side, carrier, reasons
-from ..results import ScoredPair
+from ..results import Prompt, ScoredPair
 from ..words import counted, percent, plain, signed, visible
 from .dataset_tables import name_of
 
@@ -184,12 +184,15 @@ def _row(row: Mapping[str, Any], pair: ScoredPair, links: Sequence[tuple[str, st
         said.append({"text": f"{found.side}, {signed(found.contribution)}: {sentence}", "class": "sentence"})
     name: list[dict[str, str]] = [{"text": visible(row["id"])[:60] or row["pair_id"], "class": "name"}]
     name += [{"text": page, "href": href} for page, href in links]
-    prompt = pair.a.prompt
-    asked = prompt if isinstance(prompt, str) else prompt[-1]["content"] if prompt else ""
     numbers = [signed(row["margin"])]
     if "suspicion" in row:
         numbers.append("–" if row["suspicion"] is None else percent(row["suspicion"]))
-    return {"cells": [{"lines": name}, _start(asked), *numbers, {"lines": said}]}
+    return {"cells": [{"lines": name}, start_of(pair.a.prompt), *numbers, {"lines": said}]}
+
+
+def start_of(prompt: Prompt) -> str:
+    """The beginning of what was asked last, on one line."""
+    return _start(prompt if isinstance(prompt, str) else prompt[-1]["content"] if prompt else "")
 
 
 def _start(text: str) -> str:

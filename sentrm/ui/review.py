@@ -18,8 +18,9 @@ from ..errors import SentrmError, StaleVote
 from ..heatmap import SCRIPT, STYLE
 from ..words import visible
 from .heatmap import Drawing
+from .panel import Panel
 from .review_desk import Desk
-from .review_files import Choices, Files, Kind, agreement_value, carry_in, votes_value
+from .review_files import Choices, Files, Kind, agreement_value, carry_in, unsettled_value, votes_value
 from .table import Table, line
 from .workbench import Workbench
 
@@ -68,6 +69,7 @@ def review_page(app: gr.Blocks, workbench: Workbench, inspect: bool = True) -> N
             tally = gr.Button("Count", size="sm", elem_id="tally", scale=0, min_width=150)
         trouble = line("status")
         votes, agreed = Table(elem_id="votes"), Table(elem_id="agreed")
+        again = Panel(elem_id="again")
     with gr.Accordion("Carry home", open=False, elem_id="carry-home"):
         with gr.Row(elem_classes="responses"):
             choices = [
@@ -103,8 +105,13 @@ def review_page(app: gr.Blocks, workbench: Workbench, inspect: bool = True) -> N
     def counted_votes(request: gr.Request, asked: str | None) -> dict[Any, Any]:
         try:
             workbench.check_lead(request)
-            log, folder = workbench.log(), answers.folder(asked or "")
-            return {trouble: "", votes: votes_value(log, folder), agreed: agreement_value(log, folder)}
+            log, folder, name = workbench.log(), answers.folder(asked or ""), answers.address(asked or "").audit
+            return {
+                trouble: "",
+                votes: votes_value(log, folder),
+                agreed: agreement_value(log, folder),
+                again: unsettled_value(log, folder, name),
+            }
         except SentrmError as error:
             return {trouble: visible(str(error))}
 
@@ -127,7 +134,7 @@ def review_page(app: gr.Blocks, workbench: Workbench, inspect: bool = True) -> N
     quick: dict[str, Any] = {"queue": False, "show_progress": "hidden", "trigger_mode": "multiple"}
     slow: dict[str, Any] = {"show_progress": "minimal", "js": _QUERY_JS, "concurrency_limit": 2}
     desk.act(act, None, desk, **quick)
-    tally.click(counted_votes, query, [trouble, votes, agreed], **slow)
+    tally.click(counted_votes, query, [trouble, votes, agreed, again], **slow)
     for kind, button in buttons.items():
 
         def made_of(request: gr.Request, asked: str | None, *chosen: Any, kind: Kind = kind) -> dict[Any, Any]:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
 from typing import Any, Literal, get_args
+from urllib.parse import urlencode
 from weakref import finalize
 
 from ..audit.filters import Filter
@@ -24,16 +25,19 @@ from ..audit.shards import written_whole
 from ..audit.suspects import label_sign
 from ..errors import ReviewError, SentrmError
 from ..reviews.agreement import MODEL, Estimate, agreement
-from ..reviews.export import Exported, Format, Ties, decide, export_cleaned, export_events, read_events
+from ..reviews.export import Exported, Format, Ties, decide, export_cleaned, export_events, read_events, unsettled
 from ..reviews.log import ReviewLog
 from ..reviews.page import review_summary_html, vote_table
 from ..reviews.steps import sentence_labels
 from ..reviews.votes import Vote
-from ..words import counted, percent, plain
+from ..words import counted, percent, plain, visible
+from .dataset_list import start_of
+from .dataset_tables import Cell, table
 from .table import table_value
 
 Kind = Literal["cleaned", "events", "steps", "summary"]
 KEPT = 8  # files made last
+LISTED = 100  # pairs to look at again
 ENDINGS = {"jsonl": ".jsonl", "csv": ".csv", "parquet": ".parquet", "datasets": ".zip"}
 
 
@@ -216,6 +220,33 @@ def votes_value(log: ReviewLog, folder: AuditFolder) -> dict[str, Any]:
     """The table of who gave which verdict on pairs of the audit."""
     counts = log.counts(folder.ids())
     return table_value(f"Current votes on {counted(counts.pairs, 'pair')}", *vote_table(counts), text=["annotator"])
+
+
+def unsettled_value(log: ReviewLog, folder: AuditFolder, audit: str) -> dict[str, Any]:
+    """For `Panel`, the pairs that somebody has to look at again, each with a link to it.
+
+    Args:
+        audit: what the page calls the folder.
+    """
+    found = unsettled(log.verdicts(folder.ids()))
+    rows: list[list[Cell]] = []
+    for votes in found[:LISTED]:
+        pair_id = votes[0][0]
+        pair = folder.texts(pair_id)
+        said: list[Cell] = [
+            {"text": visible(": ".join(filter(None, (_voted(one), one.reason, one.comment))))}
+            for id in dict.fromkeys(id for id, *_ in votes)
+            for one in log.current(id)
+        ]
+        link = f"./review?{urlencode({'audit': audit, 'id': pair_id})}"
+        rows.append([{"text": visible(pair.id)[:60] or pair_id, "href": link}, start_of(pair.prompt), {"lines": said}])
+    shown = f", the first {LISTED} below" if len(found) > LISTED else ""
+    words = f"{counted(len(found), 'pair')} to look at again: flagged, skipped by all, or with even votes{shown}"
+    return {"found": words, "table": {**table(words, ["pair", "prompt", "votes"], rows, words=3), "kind": "pairs"}}
+
+
+def _voted(vote: Vote) -> str:
+    return f"{vote.annotator} {vote.verdict.replace('_', ' ')}"
 
 
 def agreement_value(log: ReviewLog, folder: AuditFolder) -> dict[str, Any]:
