@@ -17,6 +17,7 @@ from sentrm.audit.filters import Filter
 from sentrm.audit.folder import AuditFolder, pair_id
 from sentrm.audit.run import score_dataset
 from sentrm.audit.summary import read_summary, summarise
+from sentrm.audit.suspects import votes
 from sentrm.errors import AuditError
 from sentrm.preferences import load_preferences
 from sentrm.scoring import Scorer
@@ -221,6 +222,7 @@ def test_models_vote(path, data, tokenizer, tmp_path):
     assert table["against"].tolist() == [sum(m[i] * sign[i] < 0 for m in margins) for i in range(29)]
     assert set(table["models"].tolist()) == {3}
     ordinary = [i for i in range(29) if i not in (3, 4, 5)]
+    assert table["suspicion"][ordinary].tolist() == votes(np.stack(margins) * sign)[ordinary].tolist()
     order = sorted(ordinary, key=lambda i: -table["suspicion"][i])
     assert [table["against"][i] for i in order] == sorted((table["against"][i] for i in ordinary), reverse=True)
     assert all(bool(table["suspect"][i]) == (table["against"][i] >= 2) for i in ordinary)

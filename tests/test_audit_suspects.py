@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -31,6 +32,20 @@ def test_more_votes_are_more_suspicious_whatever_the_margins():
     assert tied[1] > tied[0]  # the same votes, but surer ones
     assert abs(tied[0] - 0.5) < 1 / 4
     assert votes(np.array([[-1.0, 2.0], [np.nan, -1.0]])).round().tolist() == [1, 0]  # one of one, one of two
+
+
+def test_votes_are_ordered_by_share_and_then_by_margin_within_0_and_1():
+    margins = np.random.default_rng(0).normal(size=(5, 2000)) * [[0.1], [1], [3], [9], [50]]
+    margins[1:, :1500][np.random.default_rng(1).random((4, 1500)) < 0.5] = np.nan  # one to five models were asked
+    found = votes(margins)
+    assert found.min() >= 0
+    assert found.max() <= 1
+    asked = (~np.isnan(margins)).sum(0)
+    against = (margins < 0).sum(0)
+    share = [Fraction(int(a), int(n)) for a, n in zip(against, asked, strict=True)]
+    assert len(set(share)) > 8
+    mean = np.nanmean(margins / np.nanstd(margins, axis=1, keepdims=True), axis=0)
+    assert np.argsort(found).tolist() == sorted(range(2000), key=lambda i: (share[i], -mean[i]))
 
 
 def test_confident_learning_by_hand():

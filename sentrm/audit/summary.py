@@ -202,7 +202,7 @@ def _suspects(
     suspect = np.zeros(len(wrong), dtype=bool)
     suspect[decided] = confident(wrong[decided])
     if by == "votes":
-        wrong = np.clip(votes(all_asked), 0, 1)
+        wrong = votes(all_asked)
         suspect = decided & (2 * against > models)
     estimated = int(suspect.sum())
     nothing = added["identical"] | added["empty"]

@@ -36,13 +36,18 @@ def suspicion(margins: np.ndarray, temperature: float | None) -> np.ndarray:
 
 
 def votes(margins: np.ndarray) -> np.ndarray:
-    """(P,) the share of M models that speak against the label; equal shares are ordered by the mean of their
-    margins in standard deviations, which moves no share by more than half a vote. (M, P) margins, NaN where a model
-    was not asked; at least one of each pair is known."""
+    """(P,) in [0, 1], the share of M models that speak against the label, and within equal shares the mean of their
+    margins: two unequal shares lie at least 1 / M² apart, so all of a share's pairs have room below the next one.
+
+    Args:
+        margins: (M, P), NaN where a model was not asked; at least one of each pair is known. Each model's are compared
+            in its own standard deviations.
+    """
+    most = len(margins) ** 2
     share = (margins < 0).sum(0) / (~np.isnan(margins)).sum(0)
     spread = np.nanstd(margins, axis=1, keepdims=True)
     mean = np.nanmean(margins / np.where(spread > 0, spread, 1), axis=0)
-    return share - np.tanh(mean) / (2 * len(margins) + 1)
+    return (most * share + 0.5 - 0.5 * np.tanh(mean)) / (most + 1)
 
 
 def confident(wrong: np.ndarray) -> np.ndarray:
