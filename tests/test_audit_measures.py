@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pytest
 import statsmodels.api as sm
+from scipy.stats import binomtest
 
 from sentrm.audit.duplicates import contradicting, exact, near
 from sentrm.audit.measures import (
@@ -28,10 +29,8 @@ def test_the_interval_is_that_of_a_regression_on_a_constant_clustered_by_prompt(
     group = RANDOM.integers(60, size=400)
     numbers = RANDOM.normal(size=60)[group] + RANDOM.normal(size=400)
     found = mean_estimate(numbers, group)
-    theirs = sm.OLS(numbers, np.ones(400)).fit(cov_type="cluster", cov_kwds={"groups": group})
-    assert [found["value"], found["low"], found["high"]] == pytest.approx(
-        [theirs.params[0], theirs.params[0] - 1.96 * theirs.bse[0], theirs.params[0] + 1.96 * theirs.bse[0]]
-    )
+    theirs = sm.OLS(numbers, np.ones(400)).fit(cov_type="cluster", cov_kwds={"groups": group}, use_t=True)
+    assert [found["value"], found["low"], found["high"]] == pytest.approx([theirs.params[0], *theirs.conf_int()[0]])
     assert found["n"] == 400
 
 
@@ -41,10 +40,39 @@ def test_there_is_no_interval_of_nine_prompts_and_no_mean_of_nothing():
     assert mean_estimate(np.array([1.0, np.nan, 3.0]), np.arange(3))["value"] == 2
 
 
-def test_agreement_stays_a_share():
+def test_the_interval_of_a_share_is_wilsons():
     found = agreement(np.array([1.0] * 30 + [0.0]), np.arange(31))
     assert found["value"] == pytest.approx(30 / 31)  # an equal score does not agree
-    assert found["high"] == 1
+    theirs = binomtest(30, 31).proportion_ci(method="wilson")
+    assert (found["low"], found["high"]) == pytest.approx((theirs.low, theirs.high))
+    for margins, value in ((np.ones(12), 1), (-np.ones(12), 0)):
+        theirs = binomtest(12 * value, 12).proportion_ci(method="wilson")
+        found = agreement(margins, np.arange(12))
+        assert [found[name] for name in ("value", "low", "high")] == pytest.approx([value, theirs.low, theirs.high])
+        assert found["high"] - found["low"] == pytest.approx(0.2425, abs=1e-4)
+    assert agreement(np.array([]), np.array([]))["value"] is None
+    assert agreement(np.ones(90), np.arange(90) % 9)["low"] is None
+
+
+def test_pairs_of_one_prompt_that_agree_alike_are_one_to_the_interval_of_a_share():
+    once = np.where(np.arange(60) < 45, 1.0, -1.0)
+    alone = agreement(once, np.arange(60))
+    found = agreement(np.repeat(once, 5), np.repeat(np.arange(60), 5))
+    assert (found["value"], found["n"]) == (0.75, 300)
+    assert (found["low"], found["high"]) == pytest.approx((alone["low"], alone["high"]), abs=0.005)
+    assert found["low"] < alone["low"]  # of Student's t of 59, not of 299
+    assert agreement(np.ones(120), np.arange(120) % 12)["low"] == agreement(np.ones(12), np.arange(12))["low"]
+
+
+def test_intervals_of_shares_cover_what_the_pairs_were_drawn_with():
+    """15 prompts with five pairs each, which agree more alike than pairs of others."""
+    random = np.random.default_rng(0)
+    covered = 0
+    for _ in range(400):
+        agree = random.random((15, 5)) < random.beta(9, 1, size=(15, 1))
+        found = agreement(agree.ravel() - 0.5, np.repeat(np.arange(15), 5))
+        covered += found["low"] <= 0.9 <= found["high"]
+    assert 0.92 < covered / 400 < 0.98
 
 
 def test_the_temperature_is_the_likeliest():

@@ -2,8 +2,10 @@
 
 A margin is score(chosen) - score(rejected), so a pair agrees with its label where its margin is above 0; ties of the
 label are left out before. Intervals are 95%, from the spread of whole prompts (cluster-robust variance of a mean,
-Cameron and Miller 2015, section II): pairs of one prompt are no independent evidence, and a million rows need no
-resampling. There is none below ten prompts.
+Cameron and Miller 2015, section II, with Student's t of one less than there are prompts): pairs of one prompt are no
+independent evidence, and a million rows need no resampling. That of a share is Wilson's (1927) for the effective sample
+size (Korn and Graubard 1998), so it stays within [0, 1] and has a width also where all pairs agree. There is none below
+ten prompts.
 """
 
 from __future__ import annotations
@@ -41,24 +43,50 @@ def mean_estimate(numbers: np.ndarray, group: np.ndarray) -> Estimate:
     n = len(numbers)
     if not n:
         return {"value": None, "low": None, "high": None, "n": 0}
-    mean = float(numbers.mean())
-    place = np.unique(group, return_inverse=True)[1]  # (n,)
-    off = np.bincount(place, weights=numbers - mean)  # (G,) sums of what rows differ from the mean
-    groups = len(off)
-    low = high = None
+    mean, low, high = float(numbers.mean()), None, None
+    error, groups = _clustered(numbers, group)
     if groups >= FEWEST_GROUPS:
-        error = math.sqrt(float(off @ off) * groups / (groups - 1)) / n
-        low, high = mean - 1.96 * error, mean + 1.96 * error
+        reach = _student(groups - 1) * error
+        low, high = mean - reach, mean + reach
     return {"value": mean, "low": low, "high": high, "n": n}
 
 
 def agreement(margins: np.ndarray, group: np.ndarray) -> Estimate:
-    """Share of the pairs whose margin agrees with the label; an equal score does not. Within [0, 1]."""
-    found = mean_estimate(margins > 0, group)
-    for end, bound in (("low", max), ("high", min)):
-        if found[end] is not None:
-            found[end] = bound(found[end], 0.0 if end == "low" else 1.0)  # type: ignore[type-var]
-    return found
+    """Share of the (n,) pairs whose margin agrees with the label, with its interval; an equal score does not agree.
+
+    The effective sample size is n over the design effect, the cluster-robust variance over that of independent pairs,
+    at least 1. A share of 0 or 1 has no variance; there it is the number of prompts. `group` as in `mean_estimate`.
+    """
+    from statsmodels.stats.proportion import proportion_confint
+
+    n = len(margins)
+    if not n:
+        return {"value": None, "low": None, "high": None, "n": 0}
+    hits = (margins > 0).astype(float)
+    share, low, high = float(hits.mean()), None, None
+    error, groups = _clustered(hits, group)
+    if groups >= FEWEST_GROUPS:
+        effective = float(groups)
+        if 0 < share < 1:
+            effect = max(1.0, error**2 * (n - 1) / (share * (1 - share)))
+            effective = n / effect * (_student(n - 1) / _student(groups - 1)) ** 2
+        low, high = map(float, proportion_confint(share * effective, effective, method="wilson"))
+    return {"value": share, "low": low, "high": high, "n": n}
+
+
+def _clustered(numbers: np.ndarray, group: np.ndarray) -> tuple[float, int]:
+    """The standard error of a mean of (n,) numbers, and how many groups there are; 0 of a single one."""
+    place = np.unique(group, return_inverse=True)[1]  # (n,)
+    off = np.bincount(place, weights=numbers - numbers.mean())  # (G,) sums of what rows differ from the mean
+    groups = len(off)
+    return math.sqrt(float(off @ off) * groups / max(groups - 1, 1)) / len(numbers), groups
+
+
+def _student(freedom: int) -> float:
+    """Within so many standard errors lie 95% of Student's t."""
+    from scipy.stats import t
+
+    return float(t.ppf(0.975, freedom))
 
 
 def fitted_temperature(margins: np.ndarray) -> float | None:
