@@ -73,19 +73,25 @@ def test_the_summary_is_what_plain_python_says(summary, path, rows, data, scorer
     assert sum(one["n"] for one in summary["slices"]["label_length_difference"]) == 28
 
 
-def test_positions_are_tenths_of_each_response(summary, data, scorer):
-    pairs = scorer.score(load_preferences(data).pairs)
-    for side in ("a", "b"):
+def test_positions_are_tenths_of_the_better_and_the_worse_response(summary, data, scorer):
+    pairs = load_preferences(data).pairs
+    decided = [
+        (one.a, one.b) if pair.probability > 0.5 else (one.b, one.a)
+        for pair, one in zip(pairs, scorer.score(pairs), strict=True)
+        if pair.probability != 0.5
+    ]
+    assert sum(pair.probability < 0.5 for pair in pairs) == 1
+    for side, responses in zip(("chosen", "rejected"), zip(*decided, strict=True), strict=True):
         rewards: dict[int, list[float]] = {}
         weights: dict[int, list[float]] = {}
-        for response in (getattr(pair, side) for pair in pairs):
+        for response in responses:
             n = len(response.spans)
             for i in range(1, n + 1):
                 rewards.setdefault(min(int((i - 0.5) / n * 10), 9), []).append(response.rewards[i])
                 even = sum(response.weights[1:]) / n
                 weights.setdefault(min(int((i - 0.5) / n * 10), 9), []).append(response.weights[i] / even)
         for name, numbers in (("reward", rewards), ("weight", weights)):
-            found = summary["positions"][name][{"a": "chosen", "b": "rejected"}[side]]
+            found = summary["positions"][name][side]
             assert [one["n"] for one in found] == [len(numbers[k]) for k in sorted(numbers)]
             assert [one["mean"] for one in found] == pytest.approx([np.mean(numbers[k]) for k in sorted(numbers)])
 

@@ -151,7 +151,8 @@ def test_calibration_and_position_hold_the_summarys_numbers(summary):
     for what in ("reward", "weight"):
         for k, side in enumerate(("chosen", "rejected")):
             means = [one["mean"] for one in summary["positions"][what][side]]
-            assert list(charts.position_figure(summary, what).data[k].y) == means
+            trace = charts.position_figure(summary, what).data[k]
+            assert (trace.name, list(trace.y)) == (f"{('better', 'worse')[k]} response", means)
     cells = [row["cells"] for row in tables.position_table(summary)["rows"]]
     parts = [len(summary["positions"]["reward"][side]) for side in ("chosen", "rejected")]
-    assert [sum(cell[0] == side for cell in cells) for side in ("chosen", "rejected")] == parts
+    assert [sum(cell[0] == f"{word} response" for cell in cells) for word in ("better", "worse")] == parts

@@ -17,6 +17,7 @@ import pyarrow
 
 from ..preferences import SIDES
 from .measures import POSITIONS
+from .suspects import label_sign
 
 STYLES = {  # name: what a response with it matches
     "list": re.compile(r"^\s*(?:[-*•]|\d{1,3}[.)])\s+\S", re.MULTILINE),
@@ -32,7 +33,13 @@ STYLES = {  # name: what a response with it matches
     "exclamation": re.compile("!"),
     "question": re.compile(r"\?\s*$"),
 }
-COLUMNS = ("prompt_text", *SIDES, "language", *(f"{side}_{name}" for side in SIDES for name in ("rewards", "weights")))
+COLUMNS = (
+    "prompt_text",
+    *SIDES,
+    "language",
+    "label_probability",
+    *(f"{side}_{name}" for side in SIDES for name in ("rewards", "weights")),
+)
 SEEN = 400  # characters of each text that the language is told by
 SURE = 0.7
 
@@ -47,6 +54,7 @@ class Features:
     first: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=bool))  # (P,) chosen sorts before rejected
     empty: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=bool))  # (P,) a response is white space
     identical: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=bool))  # (P,) both are the same
+    # Reward and weight by tenths of the response; "chosen" is what the label prefers, pairs with a tie are left out.
     positions: dict[str, dict[str, list[dict[str, float]]]] = field(default_factory=dict)
 
 
@@ -55,7 +63,7 @@ def read_features(batches: Iterator[pyarrow.RecordBatch], keep_texts: bool) -> F
     found = Features()
     styles: list[list[list[bool]]] = []
     languages, first, empty, identical = [], [], [], []
-    sums = {(side, name): np.zeros((POSITIONS, 2)) for side in SIDES for name in ("reward", "weight")}
+    sums = {name: np.zeros((len(SIDES), POSITIONS, 2)) for name in ("reward", "weight")}
     for batch in batches:
         columns = {name: batch.column(name).to_pylist() for name in ("prompt_text", *SIDES, "language")}
         for prompt, chosen, rejected, language in zip(*columns.values(), strict=True):
@@ -72,7 +80,9 @@ def read_features(batches: Iterator[pyarrow.RecordBatch], keep_texts: bool) -> F
     found.style = {name: table[:, k] for k, name in enumerate(STYLES)}
     found.language = np.array(languages, dtype=object)
     found.first, found.empty, found.identical = (np.array(one, dtype=bool) for one in (first, empty, identical))
-    found.positions = {name: {side: _means(sums[side, name]) for side in SIDES} for name in ("reward", "weight")}
+    found.positions = {
+        name: {side: _means(one) for side, one in zip(SIDES, both, strict=True)} for name, both in sums.items()
+    }
     return found
 
 
@@ -92,9 +102,11 @@ def tell_language(*texts: str) -> str:
     return str(language) if probability >= SURE else ""
 
 
-def _add_positions(batch: pyarrow.RecordBatch, side: str, sums: dict[tuple[str, str], np.ndarray]) -> None:
-    """Add the sentences of a batch to sums and counts by tenths of the response, (POSITIONS, 2): rewards, and weights
-    as multiples of their mean over the response's sentences."""
+def _add_positions(batch: pyarrow.RecordBatch, side: str, sums: dict[str, np.ndarray]) -> None:
+    """Add the sentences of a batch to sums and counts by tenths of the better and of the worse response,
+    (2, POSITIONS, 2): rewards, and weights as multiples of their mean over the response's sentences."""
+    label = batch.column("label_probability").to_numpy()  # (B,)
+    worse = (label_sign(label) < 0) == (side == "chosen")  # (B,)
     rewards, weights = batch.column(f"{side}_rewards"), batch.column(f"{side}_weights")
     ends = rewards.offsets.to_numpy() - rewards.offsets[0].as_py()  # (B + 1,) boundaries before each row
     sizes = np.diff(ends) - 1  # (B,) sentences
@@ -102,14 +114,16 @@ def _add_positions(batch: pyarrow.RecordBatch, side: str, sums: dict[tuple[str, 
     boundary = np.arange(len(row)) - ends[row]
     sentence = boundary > 0
     n = sizes[row]
-    part = np.minimum(((boundary - 0.5) / np.maximum(n, 1) * POSITIONS).astype(int), POSITIONS - 1)[sentence]
+    part = np.minimum(((boundary - 0.5) / np.maximum(n, 1) * POSITIONS).astype(int), POSITIONS - 1)
     weight = weights.flatten().to_numpy()
     total = np.bincount(row[sentence], weights=weight[sentence], minlength=len(sizes))  # (B,)
     mean = (total / np.maximum(sizes, 1))[row]
     shares = np.divide(weight, mean, out=np.ones_like(weight), where=mean > 0)
+    counted = sentence & (label != 0.5)[row]
+    place = (worse[row] * POSITIONS + part)[counted]
     for name, numbers in (("reward", rewards.flatten().to_numpy()), ("weight", shares)):
-        sums[side, name][:, 0] += np.bincount(part, weights=numbers[sentence], minlength=POSITIONS)
-        sums[side, name][:, 1] += np.bincount(part, minlength=POSITIONS)
+        for k, weighed in enumerate((numbers[counted], None)):
+            sums[name][..., k] += np.bincount(place, weighed, minlength=len(SIDES) * POSITIONS).reshape(len(SIDES), -1)
 
 
 def _means(sums: np.ndarray) -> list[dict[str, float]]:

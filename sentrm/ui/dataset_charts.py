@@ -15,10 +15,10 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ..preferences import SIDES
 from ..words import percent, plain
 from .charts import label, layout
 from .dataset_tables import (
+    RESPONSES,
     Summary,
     bin_ends,
     confidence_bins,
@@ -230,23 +230,23 @@ def length_figure(summary: Summary) -> go.Figure:
 
 
 def position_figure(summary: Summary, what: str) -> go.Figure:
-    """The mean "reward" or "weight" of sentences by tenth of the response, of chosen and rejected ones."""
+    """The mean "reward" or "weight" of sentences by tenth of the response, of the better and of the worse one."""
     import plotly.graph_objects as go
 
     words = {"reward": "mean reward (logits)", "weight": "weight, × an even share"}[what]
     traces = []
-    for k, side in enumerate(SIDES):
+    for k, side in enumerate(RESPONSES):
         parts = summary["positions"][what][side]
         traces.append(
             go.Scatter(
                 x=[(one["from"] + one["to"]) / 2 for one in parts],
                 y=[one["mean"] for one in parts],
                 mode="lines+markers",
-                name=side,
+                name=RESPONSES[side],
                 line={"color": COLOURS[k], "width": 2, "dash": ("solid", "dash")[k]},
                 marker={"symbol": SYMBOLS[k], "size": 8},
                 hovertext=[
-                    f"{side}, {percent(one['from'])} to {percent(one['to'])}: {plain(one['mean'], 3)}<br>"
+                    f"{RESPONSES[side]}, {percent(one['from'])} to {percent(one['to'])}: {plain(one['mean'], 3)}<br>"
                     f"{one['n']:,} sentences"
                     for one in parts
                 ],

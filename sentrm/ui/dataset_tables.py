@@ -12,13 +12,13 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ..preferences import SIDES
 from ..words import MINUS, percent, plain, signed, visible
 
 Summary = Mapping[str, Any]
 Narrow = list[list[Any]]  # filters as [column, test, value]
 Cell = str | dict[str, Any]  # text, or text with the filters it sets
 INTEGERS = ("label_length_difference", "sentences", "turns")
+RESPONSES = {"chosen": "better response", "rejected": "worse response"}  # by the label, whichever the data call chosen
 NAMES = {
     "label_margin": "margin towards the label",
     "confidence": "confidence of the model",
@@ -120,11 +120,11 @@ def length_table(summary: Summary) -> dict[str, Any]:
 
 def position_table(summary: Summary) -> dict[str, Any]:
     rows = []
-    for side in SIDES:
+    for side, name in RESPONSES.items():
         found = zip(*(summary["positions"][what][side] for what in ("reward", "weight")), strict=True)
         rows += [
             [
-                side,
+                name,
                 f"{percent(reward['from'])} to {percent(reward['to'])}",
                 f"{reward['n']:,}",
                 signed(reward["mean"], 3),
