@@ -17,7 +17,7 @@ from sentrm.audit.filters import Filter
 from sentrm.audit.folder import AuditFolder, pair_id
 from sentrm.audit.run import score_dataset
 from sentrm.audit.summary import read_summary, summarise
-from sentrm.audit.suspects import votes
+from sentrm.audit.suspects import reasons, votes
 from sentrm.errors import AuditError
 from sentrm.preferences import load_preferences
 from sentrm.scoring import Scorer
@@ -168,6 +168,9 @@ def test_out_of_fold_margins_name_a_pair_by_its_texts(path, tmp_path):
     with pytest.raises(AuditError, match="knows none of the 29 pairs"):
         summarise(path, out_of_fold=file)
     summarise(path)
+    with closing(AuditFolder.open(path)) as folder:
+        assert "out_of_fold" not in folder.columns
+        assert not [reason for row in folder.page(size=100) for reason in reasons(row) if "trained without" in reason]
 
 
 def test_each_kind_of_margin_is_judged_on_its_own_scale(path, summary, rows, tmp_path):

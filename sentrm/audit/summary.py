@@ -263,9 +263,12 @@ def _sides(has: np.ndarray) -> np.ndarray:
 
 
 def _add_columns(path: Path, columns: Mapping[str, np.ndarray]) -> None:
-    """Write pairs.parquet anew with these columns, in the place of those of the same name."""
+    """Write pairs.parquet anew with these columns, in the place of those of the same name, and without those that an
+    earlier summary alone has added."""
     file = path / "pairs.parquet"
     table = pyarrow.parquet.read_table(file)
+    earlier = [name for name in table.column_names if name == "out_of_fold" or name.startswith("style_")]
+    table = table.drop_columns([name for name in earlier if name not in columns])
     for name, values in columns.items():
         missing = np.isnan(values) if values.dtype.kind == "f" else None
         column = pyarrow.array(values, mask=missing)
