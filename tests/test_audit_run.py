@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import signal
 import sys
 import time
@@ -13,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Barrier
 
+import datasets
 import duckdb
 import processes
 import pyarrow
@@ -21,7 +23,7 @@ import pytest
 import torch
 from processes import server
 
-from sentrm import cli
+from sentrm import cli, readers
 from sentrm.audit import run, shards
 from sentrm.audit.folder import AuditFolder
 from sentrm.audit.run import Progress, score_dataset
@@ -302,6 +304,51 @@ def test_a_run_that_asks_for_something_else_is_refused(whole, pairs_file, model_
         score_dataset(pairs_file, scorer, tmp_path)
     with pytest.raises(AuditError, match=r"cannot write .*moved\.jsonl"):
         score_dataset(pairs_file, scorer, moved)
+
+
+def test_a_folder_of_data_that_has_changed_is_refused(scorer, tmp_path, monkeypatch):
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    data, out = tmp_path / "data", tmp_path / "data" / "audit"
+    data.mkdir()
+    row = {"prompt": "Hi", "chosen": "Hello.", "rejected": "No."}
+    for split in ("train", "test"):
+        (data / f"{split}.jsonl").write_text(json.dumps(row) + "\n")
+    score_dataset(data, scorer, out)
+    about = json.loads((out / "audit.json").read_text())["data"]
+    assert about["bytes"] == sum(file.stat().st_size for file in data.glob("*.jsonl"))
+    (data / ".DS_Store").write_text("no data")
+    moved = Path(shutil.copytree(data, tmp_path / "moved", ignore=shutil.ignore_patterns("audit")))
+    for source in (data, moved):
+        score_dataset(source, scorer, out)
+        with pytest.raises(AuditError, match="data split was 'train' and is 'test'"):
+            score_dataset(source, scorer, out, split="test")
+    (moved / "train.jsonl").write_text(json.dumps(row | {"chosen": "Hi."}) + "\n")
+    with pytest.raises(AuditError, match="data sha256 was"):
+        score_dataset(moved, scorer, out)
+    (data / "test.jsonl").rename(data / "validation.jsonl")
+    with pytest.raises(AuditError, match="data sha256 was"):
+        score_dataset(data, scorer, out)
+
+
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        (7, r"00001\.parquet is of 4 rows, of which there are 3 now"),
+        (4, r"they have no rows of 00001\.parquet any more"),
+    ],
+)
+def test_shards_of_other_rows_than_the_data_hold_are_told(rows, said, scorer, tmp_path, monkeypatch):
+    """Of a hub id there is no digest."""
+    record = {"prompt": "Hi", "chosen": "Hello.", "rejected": "No."}
+    monkeypatch.setattr(readers, "_read_dataset", lambda source, split, streaming: iter([record] * count))
+    count, out = 8, tmp_path / "out"
+    score_dataset("some/data", scorer, out, rows_per_shard=4)
+    score_dataset("some/data", scorer, out, rows_per_shard=4)
+    before = _stamps(out)
+    count = rows
+    with pytest.raises(AuditError, match=f"the data have changed since .*: {said}. Choose another folder"):
+        score_dataset("some/data", scorer, out, rows_per_shard=4)
+    assert _stamps(out) == before
 
 
 def test_a_folder_that_holds_something_else_is_left_as_it_is(pairs_file, scorer, tmp_path):

@@ -40,7 +40,7 @@ from ..scoring import Scorer
 from ..words import SURROGATES
 from .folder import VERSION, read_about
 from .pairs import pairs_stand, write_pairs
-from .shards import SCHEMA, remove_partial, shard_path, to_json, to_row, written_whole
+from .shards import SCHEMA, read_count, remove_partial, shard_path, to_json, to_row, written_whole
 
 # Fields that the shards hold in columns of their own, so that they are no metadata.
 HELD = ("prompt", "chosen", "rejected", "id", "source", "context", "probability", "tie", "response_a", "response_b")
@@ -110,7 +110,7 @@ def score_dataset(
     rows = chain([next(rows)], rows)  # data that cannot be read make no folder
     named = {field: name for field, name in (columns or {}).items() if name is not None}
     if group.is_main_process:
-        _begin(out, _asked(source, scorer, named, split, rows_per_shard))
+        _begin(out, _asked(source, scorer, named, split, rows_per_shard, out))
     group.wait_for_everyone()
 
     held = {named.get(field, field) for field in HELD}
@@ -126,6 +126,8 @@ def score_dataset(
     while chunk := list(islice(rows, rows_per_shard)):
         if number % group.num_processes == group.process_index:
             if (file := shard_path(out, number)).exists():
+                if (before := read_count(file)) != len(chunk):
+                    raise _changed(out, f"{file.name} is of {before} rows, of which there are {len(chunk)} now")
                 found += len(chunk)
                 report(1)
             else:
@@ -135,11 +137,17 @@ def score_dataset(
                 _trim()
             done += len(chunk)
         number += 1
+    if shard_path(out, number).exists():
+        raise _changed(out, f"they have no rows of {shard_path(out, number).name} any more")
     group.wait_for_everyone()
     if group.is_main_process and not pairs_stand(out, number):
         write_pairs(out, [shard_path(out, i) for i in range(number)], rows_per_shard)
     group.wait_for_everyone()
     return out
+
+
+def _changed(out: Path, how: str) -> AuditError:
+    return AuditError(f"the data have changed since {out} was begun: {how}. Choose another folder.")
 
 
 def _trim() -> None:
@@ -149,17 +157,21 @@ def _trim() -> None:
 
 
 def _asked(
-    source: str | Path, scorer: Scorer, columns: Mapping[str, str], split: str, rows_per_shard: int
+    source: str | Path, scorer: Scorer, columns: Mapping[str, str], split: str, rows_per_shard: int, out: Path
 ) -> dict[str, Any]:
     """What decides the numbers: audit.json."""
-    file, digest, size = Path(source), None, None
+    file, digest, size = Path(source).resolve(), None, None
     if file.is_file():
-        with file.open("rb") as stream:
-            digest, size = hashlib.file_digest(stream, "sha256").hexdigest(), file.stat().st_size
+        digest, size = _sha256(file), file.stat().st_size
+    elif file.is_dir():
+        names = [str(one.relative_to(file)) for one in file.rglob("*") if one.is_file() and out not in one.parents]
+        read = sorted(name for name in names if not any(part.startswith(".") for part in Path(name).parts))
+        digest = hashlib.sha256(json.dumps([[name, _sha256(file / name)] for name in read]).encode()).hexdigest()
+        size = sum((file / name).stat().st_size for name in read)
     return {
         "version": VERSION,
         "data": {
-            "source": str(file.resolve() if file.exists() else source),
+            "source": str(file if file.exists() else source),
             "split": split,
             "columns": dict(columns),
             "sha256": digest,
@@ -172,6 +184,11 @@ def _asked(
         "rows_per_shard": rows_per_shard,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
     }
+
+
+def _sha256(file: Path) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _begin(out: Path, asked: Mapping[str, Any]) -> None:
@@ -200,10 +217,11 @@ def _begin(out: Path, asked: Mapping[str, Any]) -> None:
 
 
 def _flat(asked: Mapping[str, Any]) -> dict[str, Any]:
-    """What has to be the same: a file is known by its content, wherever it stands."""
+    """What has to be the same: a file or folder is known by its content, wherever it stands; a file has no splits."""
     parts = {**asked, **{f"{part} {name}": asked[part][name] for part in _PARTS for name in asked[part]}}
-    moved = ("data source", "data split") if asked["data"]["sha256"] else ()
-    return {name: value for name, value in parts.items() if name not in (*_PARTS, "created", *moved)}
+    known = asked["data"]["sha256"] is not None
+    moved = {"data source": known, "data split": known and not Path(asked["data"]["source"]).is_dir()}
+    return {name: value for name, value in parts.items() if name not in (*_PARTS, "created") and not moved.get(name)}
 
 
 _PARTS = ("data", "model", "segmenter")

@@ -172,6 +172,12 @@ def read_problems(shard: Path) -> list[RowProblem]:
         return [RowProblem(*one) for one in json.loads(pyarrow.parquet.read_schema(shard).metadata[b"problems"])]
 
 
+def read_count(shard: Path) -> int:
+    """Records of the data that a shard covers. Raises AuditError if the shard is damaged."""
+    with _damage_said(shard):
+        return int(json.loads(pyarrow.parquet.read_schema(shard).metadata[b"rows"]))
+
+
 def scored_pair(row: Mapping[str, Any], file: Mapping[bytes, bytes]) -> ScoredPair:
     """What the scorer gave, of a row and the metadata of its file."""
     model, segmenter = ModelInfo(**json.loads(file[b"model"])), SegmenterInfo(**json.loads(file[b"segmenter"]))
