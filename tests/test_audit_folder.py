@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import math
 import random
@@ -151,6 +152,39 @@ def test_metadata_become_columns_of_their_kind(folder):
     assert np.isnan(table["meta_human"][0])
     assert table["meta_a/b~c"][2] == "x"
     assert table["meta_topic"][-1] is None
+
+
+def test_text_that_reads_as_a_number_or_a_flag_is_one(scorer, tmp_path):
+    """As in CSV, where all is text."""
+    columns = {
+        "length": ["3", "-0.5", "1e3"], "short": [".5", "5.", "+0"], "human": ["true", "False", "TRUE"],
+        "zip": ["01234", "7", "8"], "infinite": ["inf", "nan", "1"], "far": ["1e400", "1", "2"],
+        "number": ["12345678901234567", "1", "2"], "mixed": ["1", "true", "2"], "dash": ["-", "1", "2"],
+        "some": ["4", "", "6"], "yes": ["true", "yes", "no"], "list": ["1", "2", "1,5"], "e": ["1", "e5", ""],
+    }  # fmt: skip
+    texts = {"prompt": ["a?", "b?", "c?"], "chosen": ["x"] * 3, "rejected": ["y"] * 3}
+    file = tmp_path / "pairs.csv"
+    with file.open("w", newline="") as stream:
+        writer = csv.writer(stream)
+        writer.writerow([*texts, *columns])
+        writer.writerows(zip(*texts.values(), *columns.values(), strict=True))
+    folder = AuditFolder.open(score_dataset(file, scorer, tmp_path / "csv"))
+    kinds = {name.removeprefix("meta_"): kind for name, kind in folder.columns.items() if name.startswith("meta_")}
+    assert [name for name in columns if kinds[name] == "number"] == ["length", "short", "some"]
+    assert [name for name in columns if kinds[name] == "flag"] == ["human"]
+    assert folder.column("meta_length").tolist() == [3, -0.5, 1000]
+    assert folder.column("meta_human").tolist() == [True, False, True]
+    assert folder.column("meta_zip").tolist() == ["01234", "7", "8"]
+    assert np.isnan(folder.column("meta_some")).tolist() == [False, True, False]
+    assert folder.count([Filter("meta_length", "<", 4)]) == 2
+    folder.close()
+
+    (tmp_path / "mixed.jsonl").write_text(
+        "".join(json.dumps({"prompt": "a?", "chosen": "x", "rejected": "y", "n": n}) + "\n" for n in (1, "2", 3))
+    )
+    folder = AuditFolder.open(score_dataset(tmp_path / "mixed.jsonl", scorer, tmp_path / "mixed"))
+    assert folder.column("meta_n").tolist() == ["1", "2", "3"]  # the data tell number and text apart
+    folder.close()
 
 
 def test_ids_name_texts_and_label_not_rows(folder, pairs):

@@ -13,8 +13,9 @@ chosen_length, rejected_length, length_difference       characters; chosen − r
 sentences                   scored ones of both responses
 turns, language             messages of the user in the prompt; "" if the data do not say
 truncated                   sentences were dropped, or the prompt was cut
-meta_<name>                 the data's other plain columns, the most frequent ones: numbers where all values are,
-                            flags where all are, else text
+meta_<name>                 the data's other plain columns, the most frequent ones: numbers where all values are, or
+                            are text that reads as one (as in CSV), flags likewise, else text; "007" and whole numbers
+                            of more than 15 digits are no numbers but names
 """
 
 from __future__ import annotations
@@ -49,6 +50,18 @@ COLUMNS = """
     turns, language,
     chosen_dropped_sentences + rejected_dropped_sentences + chosen_cut_prompt_tokens + rejected_cut_prompt_tokens > 0
         AS truncated
+"""
+KEYS = r"""
+    SELECT key, CASE
+        WHEN bool_and(type = 'BOOLEAN') OR bool_and(type = 'VARCHAR' AND lower(text) IN ('true', 'false'))
+        THEN 'BOOLEAN'
+        WHEN bool_and(type IN ('UBIGINT', 'BIGINT', 'HUGEINT', 'DOUBLE')) OR bool_and(
+            type = 'VARCHAR' AND coalesce(isfinite(TRY_CAST(text AS DOUBLE)), false)
+            AND regexp_full_match(text, '[-+]?(0|[1-9]\d{0,14})?(\.\d*)?([eE][-+]?\d+)?')
+        )
+        THEN 'DOUBLE' ELSE 'VARCHAR' END
+    FROM (SELECT key, type, value ->> '$' AS text FROM shards, json_each(metadata))
+    GROUP BY key ORDER BY count(*) DESC, key LIMIT ?
 """
 
 
@@ -90,18 +103,10 @@ def write_pairs(path: Path, shards: Sequence[Path], rows_per_shard: int) -> None
 
 
 def _metadata_columns(connection: duckdb.DuckDBPyConnection) -> str:
-    found = connection.execute(
-        "SELECT key, list(DISTINCT type) FROM shards, json_each(metadata) "
-        "GROUP BY key ORDER BY count(*) DESC, key LIMIT ?",
-        [MOST_METADATA],
-    ).fetchall()
+    found = connection.execute(KEYS, [MOST_METADATA]).fetchall()
     columns: dict[str, str] = {}  # without regard to capitals, as DuckDB tells columns apart
-    for key, types in found:
+    for key, kind in found:
         pointer = literal("/" + key.replace("~", "~0").replace("/", "~1"))
         value = f"json_extract_string(metadata, {pointer})"
-        if set(types) == {"BOOLEAN"}:
-            value = f"({value})::BOOLEAN"
-        elif set(types) <= {"UBIGINT", "BIGINT", "HUGEINT", "DOUBLE"}:
-            value = f"TRY_CAST({value} AS DOUBLE)"
-        columns.setdefault(key.lower(), f", {value} AS {quoted('meta_' + key)}")
+        columns.setdefault(key.lower(), f", TRY_CAST({value} AS {kind}) AS {quoted('meta_' + key)}")
     return "".join(columns.values())
