@@ -9,7 +9,7 @@ import pytest
 import statsmodels.api as sm
 from scipy.stats import binomtest
 
-from sentrm.audit.duplicates import contradicting, exact, near
+from sentrm.audit.duplicates import WORD, contradicting, exact, near
 from sentrm.audit.measures import (
     agreement,
     by_number,
@@ -166,6 +166,30 @@ def test_near_duplicates_are_found_through_the_first_of_them():
     other = " ".join(f"word{i}" for i in RANDOM.integers(5000, size=300))
     changed = " ".join([*words[:150], "changed", *words[151:]])
     assert near([text, other, changed, text, "", "short", "short"]).tolist() == [0, 1, 0, 0, 4, 5, 5]
+
+
+@pytest.mark.parametrize(
+    "letters",
+    [
+        "煮鸡蛋需要几分钟大约九就可以了",
+        "ゆでたまごはなんぷんですかカタカナー",
+        "ต้มไข่กี่นาทีดี",
+        "ຕົ້ມໄຂ່ຈັກນາທີ",
+        "ស្ងោរស៊ុតប៉ុន្មាននាទី",
+        "ကြက်ဥပြုတ်ဘယ်နှစ်မိနစ်",
+    ],
+)
+def test_near_duplicates_are_found_in_scripts_without_spaces(letters):
+    text, other = ("".join(RANDOM.choice(list(letters), size=300)) for _ in range(2))
+    changed = text[:150] + "…" + text[151:]
+    assert near([text, other, changed]).tolist() == [0, 1, 0]
+    assert near([letters[:4] + " one", letters[:4] + " two"]).tolist() == [0, 1]
+
+
+def test_words_are_split_at_spaces_in_scripts_that_have_them():
+    text = "Don't say “naïve” — 3.5 €/kg,\tor ฿9!\n\n한국어 띄어쓰기 Привет\u00a0мир مرحبا 👩‍👩‍👧\u3000end\x1c."
+    assert WORD.findall(text) == text.split()
+    assert WORD.findall("GPT说3.5元。") == ["GPT", "说", "3.5", "元", "。"]
 
 
 def test_near_agrees_with_the_jaccard_similarity_itself():

@@ -8,6 +8,7 @@ responses, found by MinHash with locality-sensitive hashing (Broder 1997; Leskov
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 
 import numpy as np
@@ -16,6 +17,13 @@ from datasketch import MinHash, MinHashLSH
 SIMILAR = 0.8
 PERMUTATIONS = 64
 WORDS = 5  # in a row
+UNSPACED = (
+    "\u0e01-\u0e3a\u0e40-\u0eff"  # Thai and Lao
+    "\u1000-\u109f\u1780-\u17ff"  # Myanmar and Khmer
+    "\u3005-\u3007\u3041-\u30ff\u31f0-\u31ff\uff66-\uff9f"  # kana and ideographic signs
+    "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"  # CJK ideographs
+)
+WORD = re.compile(rf"[{UNSPACED}]|[^\s{UNSPACED}]+")
 
 
 def exact(digests: Sequence[str] | np.ndarray) -> np.ndarray:
@@ -47,7 +55,7 @@ def near(texts: Iterable[str]) -> np.ndarray:
     earliest: list[int] = []
     hashes: dict[int, MinHash] = {}
     for i, text in enumerate(texts):
-        words = text.split()
+        words = WORD.findall(text)
         pieces = {" ".join(words[k : k + WORDS]).encode() for k in range(max(1, len(words) - WORDS + 1))}
         own = MinHash(num_perm=PERMUTATIONS, seed=1)
         own.update_batch(pieces)
