@@ -73,6 +73,24 @@ def test_the_summary_is_what_plain_python_says(summary, path, rows, data, scorer
     assert sum(one["n"] for one in summary["slices"]["label_length_difference"]) == 28
 
 
+def test_columns_of_one_slice_take_no_room_from_those_of_several(scorer, tmp_path):
+    def columns(name: str, count: int, value: str) -> dict[str, str]:
+        return {f"{name}{k:02d}": value for k in range(count)}
+
+    rows = [
+        {"prompt": f"{i}?", "chosen": "Yes. " * (i % 2 + 1), "rejected": "No."}
+        | columns("a_same", 7, "same")
+        | columns("b_own", 7, f"own {i}")
+        | columns("c_useful", 14, "even" if i % 2 else "odd")
+        for i in range(12)
+    ]
+    data = tmp_path / "pairs.jsonl"
+    data.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    found = summarise(score_dataset(data, scorer, tmp_path / "out"))["slices"]
+    assert list(found) == ["label_length_difference", "sentences", *(f"meta_c_useful{k:02d}" for k in range(11))]
+    assert {(one["slice"], one["n"]) for one in found["meta_c_useful10"]} == {("even", 6), ("odd", 6)}
+
+
 def test_positions_are_tenths_of_the_better_and_the_worse_response(summary, data, scorer):
     pairs = load_preferences(data).pairs
     decided = [

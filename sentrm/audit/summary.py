@@ -39,7 +39,7 @@ READ = (
     *("chosen_length", "rejected_length", "truncated"),
 )
 SLICED = ("source", "turns", "sentences")  # beside length difference, language and what begins with meta_
-MOST_SLICES = 12  # columns
+MOST_SLICES = 12  # columns beside the length difference, of those that have more than one slice
 
 
 def summarise(
@@ -135,7 +135,9 @@ def _measured(table: Mapping[str, np.ndarray], features: Features) -> dict[str, 
     lengths = better_first(table["chosen_length"], table["rejected_length"])
     slices = {"label_length_difference": measures.by_number(lengths[:, 0] - lengths[:, 1], margins, group)}
     sliced = {"language": features.language, **{name: table[name] for name in table if _is_sliced(name)}}
-    for name, values in list(sliced.items())[:MOST_SLICES]:
+    for name, values in sliced.items():
+        if len(slices) > MOST_SLICES:
+            break
         values = values[decided]
         if values.dtype == object:
             rows = measures.by_value(np.where(values == None, "", values), margins, group)  # noqa: E711  (of an array)
