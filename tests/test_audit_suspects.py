@@ -75,8 +75,8 @@ def test_reasons_in_words():
     row["label_probability"] = 1.0
     assert reasons(row) == [
         "the same pair stands in the data with the other label",
-        "a model trained without it prefers the rejected response (62%)",
-        "the model prefers the rejected response by 1.20 (77%)",
+        "a model trained without it prefers the rejected response by 0.50",
+        "the model prefers the rejected response by 1.20",
         "2 of 3 models prefer the rejected response",
         "the model did not read all of it",
     ]

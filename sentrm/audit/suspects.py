@@ -8,7 +8,6 @@ labels sooner; how much sooner is measured in docs/results.md.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -16,7 +15,7 @@ from typing import Any, Literal
 import numpy as np
 
 from ..results import ScoredPair
-from ..words import percent, plain
+from ..words import plain
 
 Side = Literal["chosen", "rejected"]
 
@@ -98,16 +97,12 @@ def reasons(row: Mapping[str, Any]) -> list[str]:
     tie = row["label_probability"] == 0.5
     margin, fold = (0.0, None) if tie else (row["margin"] * sign, row.get("out_of_fold"))
     if fold is not None and fold * sign < 0:
-        found.append(f"a model trained without it prefers the {worse} response ({_sure(fold * sign)})")
+        found.append(f"a model trained without it prefers the {worse} response by {plain(abs(fold), 2)}")
     if margin < 0:
-        found.append(f"the model prefers the {worse} response by {plain(-margin, 2)} ({_sure(margin)})")
+        found.append(f"the model prefers the {worse} response by {plain(-margin, 2)}")
     models = row.get("models") or 1
     if models > 1 and row.get("against") and not tie:
         found.append(f"{row['against']} of {models} models prefer the {worse} response")
     if row.get("truncated"):
         found.append("the model did not read all of it")
     return found
-
-
-def _sure(margin: float) -> str:
-    return percent(1 / (1 + math.exp(-min(-margin, 500))))
