@@ -2,7 +2,7 @@
 
 The suspicion of a label is the model's probability that it is wrong, σ(-margin / T) with the fitted temperature T. The
 margin is the audited model's own, or, better, out-of-fold: of a model that was trained without the pair. With several
-models it is the share of them that speak against the label. Whoever looks at the most suspicious first finds wrong
+models it goes by the share of them that speak against the label. Whoever looks at the most suspicious first finds wrong
 labels sooner; how much sooner is measured in docs/results.md.
 """
 
