@@ -491,6 +491,9 @@ def test_the_files_hold_what_was_decided(bench, desk, tmp_path):
     page, words = files.make("summary", log, folder, "eggs")
     assert "pairs.jsonl, the data that were scored, is not there any more" in words
     assert "rows written" not in page.read_text()
+    data.write_bytes(away.read_bytes() + b"\n")
+    with pytest.raises(ReviewError, match=r"has changed since\. Put what was scored beside"):
+        files.make("cleaned", log, folder, "eggs")
     away.rename(data)
     with pytest.raises(ReviewError):
         Choices(format="pickle")

@@ -160,18 +160,12 @@ def _asked(
     source: str | Path, scorer: Scorer, columns: Mapping[str, str], split: str, rows_per_shard: int, out: Path
 ) -> dict[str, Any]:
     """What decides the numbers: audit.json."""
-    file, digest, size = Path(source).resolve(), None, None
-    if file.is_file():
-        digest, size = _sha256(file), file.stat().st_size
-    elif file.is_dir():
-        names = [str(one.relative_to(file)) for one in file.rglob("*") if one.is_file() and out not in one.parents]
-        read = sorted(name for name in names if not any(part.startswith(".") for part in Path(name).parts))
-        digest = hashlib.sha256(json.dumps([[name, _sha256(file / name)] for name in read]).encode()).hexdigest()
-        size = sum((file / name).stat().st_size for name in read)
+    digest, size = fingerprint(source, out)
+    file = Path(source)
     return {
         "version": VERSION,
         "data": {
-            "source": str(file if file.exists() else source),
+            "source": str(file.resolve() if file.exists() else source),
             "split": split,
             "columns": dict(columns),
             "sha256": digest,
@@ -184,6 +178,20 @@ def _asked(
         "rows_per_shard": rows_per_shard,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
     }
+
+
+def fingerprint(source: str | Path, out: Path) -> tuple[str, int] | tuple[None, None]:
+    """SHA-256 and bytes of the data, by which they are known wherever they stand; of a folder, those of its files but
+    hidden ones and the audit in `out`. None for a hub id."""
+    file = Path(source).resolve()
+    if file.is_file():
+        return _sha256(file), file.stat().st_size
+    if not file.is_dir():
+        return None, None
+    names = [one.relative_to(file) for one in file.rglob("*") if one.is_file() and out not in one.parents]
+    read = sorted(str(name) for name in names if not any(part.startswith(".") for part in name.parts))
+    digest = hashlib.sha256(json.dumps([[name, _sha256(file / name)] for name in read]).encode()).hexdigest()
+    return digest, sum((file / name).stat().st_size for name in read)
 
 
 def _sha256(file: Path) -> str:

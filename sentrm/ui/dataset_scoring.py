@@ -24,7 +24,7 @@ from typing import Any
 import gradio as gr
 
 from ..audit.folder import VERSION
-from ..audit.run import COPY, Progress, score_dataset
+from ..audit.run import COPY, Progress, fingerprint, score_dataset
 from ..audit.shards import written_whole
 from ..audit.summary import summarise
 from ..errors import PreferenceDataError, SentrmError
@@ -271,9 +271,7 @@ class Scoring:
         """The name of the audit's folder."""
         asked = [VERSION, dict(columns), asdict(self.scorer.model_info), asdict(self.scorer.segmenter_info)]
         digest = hashlib.sha256(json.dumps(asked, sort_keys=True, default=str).encode())
-        if Path(source).is_file():
-            with Path(source).open("rb") as stream:
-                digest.update(hashlib.file_digest(stream, "sha256").digest())
+        digest.update(str(fingerprint(source, self.workbench.made())).encode())
         stem = Path(called).name
         for ending in sorted(ENDINGS, key=len, reverse=True):
             stem = stem.removesuffix(ending)

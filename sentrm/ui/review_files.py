@@ -20,7 +20,7 @@ from weakref import finalize
 
 from ..audit.filters import Filter
 from ..audit.folder import AuditFolder
-from ..audit.run import COPY
+from ..audit.run import COPY, fingerprint
 from ..audit.shards import written_whole
 from ..audit.suspects import label_sign
 from ..errors import ReviewError, SentrmError
@@ -161,16 +161,18 @@ def _data_of(folder: AuditFolder) -> str:
     """What was scored: in the audit's folder, where it stood, or beside that folder; or a hub id.
 
     Raises:
-        ReviewError: the file is at none of these places.
+        ReviewError: at none of these places is the data that were scored.
     """
-    source = Path(folder.about["data"]["source"])
+    source, digest = Path(folder.about["data"]["source"]), folder.about["data"]["sha256"]
     if not source.is_absolute():
         return str(source)
     places = folder.path / COPY / source.name, source, folder.path.parent / source.name
-    found = next((place for place in places if place.exists()), None)
+    there = [place for place in places if place.exists()]
+    found = next((place for place in there if digest in (None, fingerprint(place, folder.path)[0])), None)
     if found is None:
         raise ReviewError(
-            f"{source.name}, the data that were scored, is not there any more. Put it beside the audit's folder."
+            f"{source.name}, the data that were scored, {'has changed since' if there else 'is not there any more'}. "
+            "Put what was scored beside the audit's folder."
         )
     return str(found)
 
