@@ -197,6 +197,8 @@ def test_after_the_vote_the_scores_of_both_sides_as_they_stood_and_others_votes_
     scores = sorted(visitor.value["verdict"]["scores"])
     assert scores == sorted(heatmap_value(pair)["verdict"]["scores"])
     assert visitor.now["revealed"]["votes"] == [["bob", "both bad", "", "Both are."]]
+    liked = "BA"["AB".index(visitor.now["revealed"]["label"])]
+    assert visitor.now["revealed"]["why"][0].startswith(f"The model prefers {liked} by ")
     own = visitor.now["own"]
     assert (own["choice"], own["reason"], own["comment"]) == ("tie", "slip", "why")
     (vote,) = bench.log().current(pair_id, "ann")

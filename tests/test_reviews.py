@@ -124,7 +124,7 @@ def test_a_vote_comes_back_whole(log):
 def test_of_two_windows_the_one_that_knows_less_is_told(tmp_path):
     with ReviewLog.open(tmp_path / "log") as one, ReviewLog.open(tmp_path / "log") as other:
         first = one.vote("p1", "ann", "agree", seen=0)
-        with pytest.raises(StaleVote, match="'agree' on pair p1") as stale:
+        with pytest.raises(StaleVote, match="has voted on pair p1 since") as stale:
             other.vote("p1", "ann", "flip", seen=0)
         assert stale.value.newest == first
         assert other.current() == [first]

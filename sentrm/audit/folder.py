@@ -180,7 +180,9 @@ class AuditFolder:
         """A pair's row of `pairs.parquet`. Raises AuditError if there is none of this id."""
         found = self._rows("SELECT * FROM pairs WHERE pair_id = ?", [pair_id])
         if not found:
-            raise AuditError(f"there is no pair {pair_id!r:.60} in {self.path}; ids are those of its list of pairs.")
+            raise AuditError(
+                f"there is no pair {pair_id!r:.60} in {self.path.name}; ids are those of its list of pairs."
+            )
         return found[0]
 
     def _read(self, pair_id: str) -> tuple[dict[str, Any], Mapping[bytes, bytes]]:

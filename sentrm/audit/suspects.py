@@ -18,6 +18,7 @@ from ..results import ScoredPair
 from ..words import plain
 
 Side = Literal["chosen", "rejected"]
+NAMES: Mapping[Side, str] = {"chosen": "the chosen response", "rejected": "the rejected response"}
 
 
 @dataclass(frozen=True)
@@ -79,8 +80,13 @@ def label_sign(probability: np.ndarray) -> np.ndarray:
     return np.where(probability < 0.5, -1.0, 1.0)
 
 
-def reasons(row: Mapping[str, Any]) -> list[str]:
-    """Why a pair is worth a second look, in words, the gravest first; of the columns of a row of `pairs.parquet`."""
+def reasons(row: Mapping[str, Any], names: Mapping[Side, str] = NAMES) -> list[str]:
+    """Why a pair is worth a second look, in words, the gravest first.
+
+    Args:
+        row: columns of `pairs.parquet`.
+        names: what the responses are called.
+    """
     found = []
     if row.get("identical"):
         found.append("both responses are the same")
@@ -92,17 +98,17 @@ def reasons(row: Mapping[str, Any]) -> list[str]:
         found.append(f"the same as pair {row['duplicate_of']}")
     if row.get("near_duplicate_of"):
         found.append(f"nearly the same as pair {row['near_duplicate_of']}")
-    better = better_side(row["label_probability"])
-    worse, sign = ("rejected", 1) if better == "chosen" else ("chosen", -1)
+    turned = better_side(row["label_probability"]) == "rejected"
+    worse, sign = (names["chosen"], -1) if turned else (names["rejected"], 1)
     tie = row["label_probability"] == 0.5
     margin, fold = (0.0, None) if tie else (row["margin"] * sign, row.get("out_of_fold"))
     if fold is not None and fold * sign < 0:
-        found.append(f"a model trained without it prefers the {worse} response by {plain(abs(fold), 2)}")
+        found.append(f"a model trained without it prefers {worse} by {plain(abs(fold), 2)}")
     if margin < 0:
-        found.append(f"the model prefers the {worse} response by {plain(-margin, 2)}")
+        found.append(f"the model prefers {worse} by {plain(-margin, 2)}")
     models = row.get("models") or 1
     if models > 1 and row.get("against") and not tie:
-        found.append(f"{row['against']} of {models} models prefer the {worse} response")
+        found.append(f"{row['against']} of {models} models prefer {worse}")
     if row.get("truncated"):
         found.append("the model did not read all of it")
     return found

@@ -92,7 +92,7 @@ class ReviewLog:
         with self._written() as db:
             if seen is not None and (newest := self.current(pair_id, annotator)) and newest[0].id > seen:
                 raise StaleVote(
-                    f"{annotator} has voted {newest[0].verdict!r} on pair {pair_id} since this page was shown. "
+                    f"{annotator} has voted on pair {pair_id} since this page was shown, in another window. "
                     "Nothing was written; look at that vote, then vote again.",
                     newest[0],
                 )

@@ -311,7 +311,7 @@ def _revealed(
     row: Mapping[str, Any], pair: ScoredPair, votes: Sequence[Vote], better: str, swapped: bool
 ) -> dict[str, Any]:
     """What stands beside the scores once they may be seen. `row` is of `pairs.parquet`, `votes` are others'."""
-    why = reasons(row)
+    why = reasons(row, {"chosen": "AB"[swapped], "rejected": "BA"[swapped]})
     found = carrier(pair, better_side(row["label_probability"]))
     if found and (row.get("suspect") or row["agrees"] is False):
         response, letter = (pair.a, "AB"[swapped]) if found.side == "chosen" else (pair.b, "BA"[swapped])
