@@ -184,6 +184,7 @@ def search(path: str) -> dict[str, dict[str, float]]:
     filters = {
         "margin < 0": [Filter("margin", "<", 0)],
         "a rare range": [Filter("margin", "between", (2.0, 2.001))],
+        "a bin of confidence": [Filter("confidence", "between", (0.85, 0.9))],
         "three columns": [*kinds, Filter("agrees", "=", False)],
         "meta_topic contains": [Filter("meta_topic", "contains", "TOPIC 3")],
         "nothing passes": [Filter("id", "=", "none")],
