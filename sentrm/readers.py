@@ -15,6 +15,7 @@ import sys
 import zlib
 from collections.abc import Callable, Iterator
 from io import BufferedIOBase
+from itertools import chain
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
@@ -96,7 +97,9 @@ def _read_csv(file: BufferedIOBase) -> Iterator[Any]:
     # reading too, so it is not set back.
     csv.field_size_limit(sys.maxsize)
     try:
-        reader = csv.DictReader(text)
+        first = text.readline()  # Excel parts cells by what the country does not write in numbers
+        mark = max(",;\t", key=lambda mark: len(next(csv.reader([first[:9999]], delimiter=mark), ())))
+        reader = csv.DictReader(chain([first], text), delimiter=mark)
         header = reader.fieldnames = [plain_cell(name) for name in reader.fieldnames or ()]
         if len(set(header)) < len(header):
             raise PreferenceDataError(f"two columns have the same name (columns: {', '.join(header)}). Rename one.")

@@ -515,6 +515,16 @@ def test_a_json_list(tmp_path):
     assert [problem.row for problem in load_preferences(path).problems] == [2]
 
 
+@pytest.mark.parametrize("mark", [",", ";", "\t"])
+def test_a_csv_is_read_whatever_parts_its_cells(tmp_path, mark):
+    path = tmp_path / "rows.csv"
+    with path.open("w", newline="", encoding="utf-8-sig") as file:
+        writer = csv.writer(file, delimiter=mark)
+        writer.writerows([["prompt", "chosen", "rejected"], ["a, b; c?", "one\ttwo;\nthree, four", "five"]])
+    (pair,) = load_preferences(path, strict=True).pairs
+    assert (pair.prompt, pair.chosen, pair.rejected) == ("a, b; c?", "one\ttwo;\nthree, four", "five")
+
+
 def test_csv_rows_of_the_wrong_length_and_encoding(tmp_path):
     path = tmp_path / "rows.csv"
     path.write_bytes(b"prompt,chosen,rejected\np,a\np,a,b,c\np,\xff,b\n" + b"p," + b"long " * 60_000 + b",b\n")
