@@ -1,16 +1,13 @@
-// The desk around a pair under review. It stands behind heatmap.js, which draws the pair, review_parts.js and
-// review_all.js, and shares their names.
+// The desk around a pair under review. It stands behind heatmap.js, which draws the pair, and the other review_*.js,
+// and shares their names.
 // What the reader does goes out as the event "act"; its answer is a new value, or `said`, why nothing was done, and then
 // everything typed stays. The value's `desk` is what review_desk.py says; text reaches the page by textContent alone.
 const CHOICES = [["a", "A is better", "1"], ["b", "B is better", "2"], ["tie", "Tie", "3"], ["both_bad", "Both bad", "4"], ["skip", "Skip", "s"], ["flag", "Flag", "f"]];
 const STEPS = [["undo", "Undo", "u"], ["redo", "Redo", "r"], ["next", "Next", "n"]];
-const MARKS = [["good", "✓ Good", "g"], ["bad", "✗ Bad", "b"]];
 const ORDERS = [["suspects", "Suspects first"], ["random", "Random"], ["filter", "As in the data"]];
-const ALL = [["agree", "The label is right"], ["flip", "The label is wrong"], ["tie", "Tie"], ["both_bad", "Both bad"], ["flag", "Flag"], ["skip", "Skip"]];
 const REASONS = ["wrong facts", "does not do what was asked", "refuses without need", "harmful", "too long", "hard to read", "no real difference", "slip of the annotator"];
 const PATIENCE = 10000; // milliseconds until an answer counts as lost
 let desk = null; // the newest answer's
-let marks = new Map(); // "side index" -> good or bad
 let waiting = null; // what has no answer yet
 let next = []; // what is done once it has: answers come in the order of their questions
 let alone = true; // nothing was drawn yet
@@ -61,6 +58,7 @@ function build() {
   choices.setAttribute("aria-label", "Verdict");
   const steps = add(make("div", "steps"), ...STEPS.map(([id, words, key]) => button(words, key, () => press(id), `do-${id}`)));
   const marking = add(make("div", "marking"), make("span", "of"), ...MARKS.map(([id, words, key]) => button(words, key, () => press(id), `do-${id}`)));
+  add(marking, add(make("span", "hint"), ...Object.keys(WALK).map((key) => make("kbd", "", key)), make("span", "", "next, previous")));
   marking.setAttribute("role", "group");
   marking.setAttribute("aria-label", "Mark the selected sentence");
   const status = make("p", "status");
@@ -119,8 +117,6 @@ const written = () => ({ reason: typed("reason").value, comment: typed("comment"
 const plain = ({ reason, comment, marks: some }) => JSON.stringify([reason.trim(), comment, [...some].sort()]);
 const unsaved = () => Boolean(desk?.own) && plain(desk.own) !== plain(written()); // what was added to one's vote
 
-const listed = () => [...marks].map(([place, mark]) => [...place.split(" ").map(Number), mark]);
-
 function press(id) {
   if (MARKS.some(([mark]) => mark === id)) return markShown(id);
   if (STEPS.some(([step]) => step === id)) {
@@ -147,18 +143,24 @@ function vote(choice, seen) {
 function ask(what, more = {}) {
   const annotator = desk?.annotator.name || kept(localStorage, "sentrm-annotator") || typed("annotator").value;
   settled();
-  const timer = setTimeout(() => {
-    settled();
-    next = [];
-    say("");
-    tellTrouble({ error: "No answer came. What you wrote is still here: try again, or load the page again." });
-    wake();
-  }, PATIENCE);
-  const slow = setTimeout(() => say("Waiting for the answer …"), 700);
+  const timer = setTimeout(() => lost("No answer came. What you wrote is still here: try again, or load the page again."), PATIENCE);
+  const slow = setTimeout(async () => {
+    say("Waiting for the answer …");
+    const { status } = await fetch("./config").catch(() => ({})); // no network: there is no answer either, said above
+    if (status === 401 && waiting?.timers[0] === timer) lost("You are logged out. Log in again in another tab, then try again: what you wrote is still here.");
+  }, 700);
   const query = what === "open" ? location.search : `?${desk.query}`;
   waiting = { more, timers: [timer, slow] };
   tellTrouble(null);
   trigger("act", { do: what, query, annotator, pair: desk?.pair || "", ...more });
+}
+
+function lost(error) {
+  settled();
+  next = [];
+  say("");
+  tellTrouble({ error });
+  wake();
 }
 
 function settled() {
@@ -178,43 +180,6 @@ function tellTrouble(said) {
     button("Vote again anyway", "", () => vote(more.choice, said.newer.seen), "again"),
     button("Show that vote", "", () => go(`${desk.query}&id=${encodeURIComponent(desk.pair)}`)),
   );
-}
-
-function markShown(mark) {
-  if (!shown || !desk?.pair) return;
-  const place = placeOf(shown).join(" ");
-  if (marks.get(place) === mark) marks.delete(place);
-  else marks.set(place, mark);
-  drawMarks();
-  if (!desk.own) say(`${dataOf(shown).title}${marks.has(place) ? ` marked ${mark}` : ", mark taken back"}.`);
-  draft();
-}
-
-function drawMarks() {
-  for (const { nodes, data } of sides) {
-    nodes.forEach((node, index) => {
-      const mark = marks.get(`${node.dataset.side} ${index}`);
-      node.classList.toggle("marked", Boolean(mark));
-      node.querySelector(".mark")?.remove();
-      if (mark) {
-        const badge = make("span", `mark ${mark}`, mark === "good" ? "✓" : "✗");
-        badge.setAttribute("aria-hidden", "true");
-        node.querySelector(".c").prepend(badge);
-      }
-      node.setAttribute("aria-label", data.sentences[index].label + (mark ? `, marked ${mark}` : ""));
-    });
-  }
-  drawSelected();
-}
-
-function drawSelected() {
-  const mark = shown && marks.get(placeOf(shown).join(" "));
-  $("of").textContent = shown ? `Selected: ${dataOf(shown).title}` : `Select a ${unit} to mark it`;
-  for (const [id] of MARKS) {
-    const node = $(`do-${id}`);
-    node.disabled = !shown || !desk?.pair;
-    node.setAttribute("aria-pressed", String(mark === id));
-  }
 }
 
 const say = (words) => ($("status").textContent = words);
@@ -345,10 +310,12 @@ document.addEventListener("keydown", function hear(event) {
   if (!element.isConnected) return document.removeEventListener("keydown", hear); // drawn anew elsewhere
   if (!keys || event.repeat || event.ctrlKey || event.metaKey || event.altKey || event.isComposing) return;
   if (event.target.closest("input:not([type=checkbox]), textarea, select, [contenteditable], [role=dialog]")) return;
-  const found = [...CHOICES, ...STEPS, ...MARKS].find(([, , key]) => key === event.key.toLowerCase());
-  if (!found) return;
+  const key = event.key.toLowerCase();
+  const found = [...CHOICES, ...STEPS, ...MARKS].find((one) => one[2] === key);
+  if (!found && !WALK[key]) return;
   event.preventDefault();
-  press(found[0]);
+  if (found) press(found[0]);
+  else walk(WALK[key]);
 });
 for (const name of ["mouseover", "focusin", "click", "keydown"]) element.addEventListener(name, drawSelected);
 window.addEventListener("popstate", function hear() {

@@ -25,7 +25,7 @@ from .table import Table, line
 from .workbench import Workbench
 
 _HERE = Path(__file__).parent
-_SCRIPTS = ("review_parts.js", "review_all.js", "review.js")
+_SCRIPTS = ("review_parts.js", "review_all.js", "review_marks.js", "review.js")
 _SCRIPT = SCRIPT + "".join((_HERE / name).read_text(encoding="utf-8") for name in _SCRIPTS)
 _STYLE = STYLE + (_HERE / "review.css").read_text(encoding="utf-8")
 _PARTS = ("desk-top", "desk-prompt", "pair-heatmap", "desk-bar", "desk-more")

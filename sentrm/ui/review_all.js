@@ -1,4 +1,6 @@
 // One verdict on all pairs of the queue, asked twice.
+const ALL = [["agree", "The label is right"], ["flip", "The label is wrong"], ["tie", "Tie"], ["both_bad", "Both bad"], ["flag", "Flag"], ["skip", "Skip"]];
+
 function drawAll() {
   const box = make("details", "all");
   const sure = make("div", "sure");

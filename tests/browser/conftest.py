@@ -82,7 +82,8 @@ def aborted(words: str) -> bool:
 @pytest.fixture
 def new_page(browser: Browser) -> Iterator[Callable[..., Page]]:
     """Makes a page, 1280 by 900 unless told, for the app at an address; an exception, a console error, a dialog or a
-    request to another host fails the test. `killed`: but for requests that fail because the app is gone."""
+    request to another host fails the test. `killed`: but for requests that fail because the app is gone, or was
+    started again."""
     pages: list[tuple[Page, list[str], list[Page]]] = []  # with what was said and how often it was loaded
 
     def made(url: str, *, killed: bool = False, **options: object) -> Page:
@@ -90,7 +91,11 @@ def new_page(browser: Browser) -> Iterator[Callable[..., Page]]:
         said: list[str] = []
         loads: list[Page] = []
         pages.append((page, said, loads))
-        home, gone = "{0.scheme}://{0.netloc}".format(urlsplit(url)), "Failed to load resource: net::ERR_"
+        home = "{0.scheme}://{0.netloc}".format(urlsplit(url))
+        gone = (
+            "Failed to load resource: net::ERR_",
+            "Failed to load resource: the server responded with a status of 401",
+        )
 
         def console(message: ConsoleMessage) -> None:
             if message.type == "error" and not (killed and message.text.startswith(gone)):

@@ -259,7 +259,7 @@ def test_what_is_typed_no_key_takes_and_no_refusal_loses(visit: Callable[..., Pa
     other.click(".do-tie")
     other.wait_for_selector(".desk .verdict")
     page.click(".do-both_bad")
-    expect(page.get_by_role("alert")).to_contain_text("has voted 'tie'")
+    expect(page.get_by_role("alert")).to_contain_text("since this page was shown, in another window")
     assert (page.input_value("[name=reason]"), page.input_value("[name=comment]")) == ("1 2 s", "find bugs")
     page.get_by_role("button", name="Vote again anyway").click()
     expect(page.locator(".desk .verdict")).to_have_count(1)
@@ -280,8 +280,8 @@ def test_what_is_typed_no_key_takes_and_no_refusal_loses(visit: Callable[..., Pa
 def test_marks_reach_the_sentence_by_keyboard_and_stay(visit: Callable[..., Page], url: str):
     page = visit(url, "marker", "?overlap=9")
     assert page.locator(".desk :is(.n, .s .bar, .ramp, .c0, .c3, .rest)").count() == 0  # blind
-    page.locator(".desk .s").first.focus()
-    page.keyboard.press("ArrowDown")
+    for key in ("k", "j", "j"):  # from nowhere to the last sentence, round to the first, on to the second
+        page.keyboard.press(key)
     page.keyboard.press("b")
     second = page.locator(".desk .s[data-side='0'][data-index='1']")
     expect(second).to_have_attribute("aria-label", re.compile(r"sentence 2 of .*, marked bad"))
@@ -311,6 +311,19 @@ def test_the_keys_mark_the_sentence_in_focus_wherever_the_mouse_rests(visit: Cal
     page.keyboard.press("b")
     expect(page.locator(".desk .s.marked")).to_have_count(1)
     expect(sentences.nth(1)).to_have_class(re.compile("marked"))
+
+
+def test_who_is_logged_out_is_told(visit: Callable[..., Page], url: str):
+    page = visit(url, "late one", "?overlap=9", killed=True)
+    for path in ("**/run/predict**", "**/config"):  # as when the app was started again
+        page.route(path, lambda route: route.fulfill(status=401, body='{"detail": "Not authenticated"}'))
+    page.fill("[name=comment]", "typed")
+    page.click(".do-a")
+    expect(page.locator(".desk .trouble")).to_contain_text("You are logged out", timeout=5000)
+    expect(page.locator("[name=comment]")).to_have_value("typed")
+    page.unroute_all()
+    page.click(".do-a")
+    expect(page.locator(".desk .status")).to_contain_text("Saved: ")
 
 
 def test_what_is_added_to_a_vote_is_saved_by_next(visit: Callable[..., Page], url: str):
