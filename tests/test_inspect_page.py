@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import gradio as gr
@@ -22,6 +23,7 @@ from sentrm.results import ScoredPair, SegmenterInfo
 from sentrm.ui.app import build_app
 from sentrm.ui.inspect import audit_notices
 from sentrm.ui.play import Desk
+from sentrm.ui.stop import Stop
 from sentrm.ui.workbench import Workbench
 from sentrm.words import signed
 
@@ -166,6 +168,19 @@ def test_tools_that_no_text_carries_are_said(tools_page, bench):
     assert said.startswith(f"This audit has the margin {signed(audited.margin)} for this pair.")
     assert "tools" in said
     assert opened(tools_page, bench, "tools", "text")[2]["heatmap"]["notices"] == []
+
+
+def test_a_step_does_not_stop_the_scoring_of_text_that_is_not_its_own(page, monkeypatch):
+    visitor, texts = gr.Request(session_hash="one"), ("Eggs?", ANSWERS["chosen"], ANSWERS["rejected"])
+    shown = page["show"](None, None, visitor, *texts)
+    (desk,) = [value for value in shown.values() if isinstance(value, Desk)]
+    pressed: list[gr.Request] = []
+    monkeypatch.setattr(Stop, "press", lambda _, request: pressed.append(request))
+    event = SimpleNamespace(_data={"op": "drop", "side": 0, "sentence": 0, "turn": desk.turn})
+    page["edit"](desk, visitor, event, "Eggs?", "Text that is being scored.", texts[2])
+    assert pressed == []
+    page["edit"](desk, visitor, event, *texts)
+    assert pressed == [visitor]
 
 
 def test_nothing_is_said_of_another_pair(page, bench):

@@ -243,10 +243,10 @@ def inspect_page(
     def operate(now: Desk | None, request: gr.Request, texts: Sequence[str | None], action: Any) -> dict[Any, Any]:
         if now is None:
             return {heatmap: message_value("Nothing is open any more. Press Score to open both responses again.")}
-        stopping.press(request)
         try:
             if not play.holds(now, *(text or "" for text in texts)):
                 raise SurgeryError("The text above has changed. Press Score first.")
+            stopping.press(request)  # not before: it may be the new text that is being scored
             moved, pair = play.act(cutters, now, action)
         except (SentrmError, RuntimeError) as error:
             said = f"Nothing was changed. {error}" if isinstance(error, SurgeryError) else failure(error)
