@@ -275,7 +275,14 @@ def login(client: httpx.Client, name: str, password: str) -> httpx.Response:
 
 
 def test_without_a_login_nothing_is_read_or_changed(guarded):
-    paths = ("/config", "/gradio_api/info", "/gradio_api/openapi.json", "/gradio_api/queue/data", "/gradio_api/file=x")
+    paths = (
+        "/config",
+        "/gradio_api/login_check",
+        "/gradio_api/info",
+        "/gradio_api/openapi.json",
+        "/gradio_api/queue/data",
+        "/gradio_api/file=x",
+    )
     with guarded.client() as client:
         for path in paths:
             assert client.get(path).status_code == 401, path

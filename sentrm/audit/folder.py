@@ -39,6 +39,7 @@ from .shards import is_tie as is_tie  # with pair_id and texts_of: what names a 
 from .shards import pair_id as pair_id
 from .shards import preference_pair, read_problems, read_rows, scored_pair, shard_path
 from .shards import texts_of as texts_of
+from .shards import without_number as without_number
 
 VERSION = 2  # of the folder's form
 KEPT = 256  # rows found last

@@ -79,6 +79,11 @@ def texts_of(pair_id: str) -> str:
     return pair_id[:16]
 
 
+def without_number(pair_id: str) -> str:
+    """The part of an id that copies of a pair share: the first has no number."""
+    return pair_id.partition("-")[0]
+
+
 def is_tie(pair_id: str) -> bool:
     """Whether the label of the pair is a tie."""
     return (_LABELS.index(pair_id[16]) - int(pair_id[:2], 16)) % 4 > 1

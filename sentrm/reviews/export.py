@@ -26,7 +26,7 @@ from typing import Any, Literal, get_args
 import pyarrow
 import pyarrow.parquet
 
-from ..audit.folder import pair_id, texts_of
+from ..audit.folder import pair_id, texts_of, without_number
 from ..audit.shards import written_whole
 from ..errors import ReviewError
 from ..export import new_folder
@@ -65,7 +65,7 @@ def decide(verdicts: Iterable[tuple[str, str, str]]) -> dict[str, str]:
     >>> decide([("p", "ann", "flip"), ("p", "bob", "flip"), ("p", "eve", "agree"), ("q", "ann", "skip")])
     {'p': 'flip'}
     """
-    said = {(pair.partition("-")[0], annotator, verdict) for pair, annotator, verdict in verdicts if verdict != "skip"}
+    said = {(without_number(pair), annotator, verdict) for pair, annotator, verdict in verdicts if verdict != "skip"}
     votes: dict[str, Counter[str]] = {}
     for pair, _, verdict in said:
         votes.setdefault(pair, Counter())[verdict] += 1
@@ -85,7 +85,7 @@ def unsettled(verdicts: Sequence[tuple[str, str, str]]) -> list[list[tuple[str, 
     decided = decide(verdicts)
     votes: dict[str, list[tuple[str, str, str]]] = {}
     for vote in verdicts:
-        votes.setdefault(vote[0].partition("-")[0], []).append(vote)
+        votes.setdefault(without_number(vote[0]), []).append(vote)
     return [said for pair, said in votes.items() if decided.get(pair, UNRESOLVED) in (UNRESOLVED, "flag")]
 
 

@@ -161,14 +161,14 @@ def slice_figure(
                 cliponaxis=False,
             )
         )
-    shown_filters = [slice_filter(column, one, one is rows[-1], kinds) for one in rows if one["value"] is not None]
+    filters = [slice_filter(column, one, one is rows[-1], kinds) for one in rows if one["value"] is not None]
     overall = summary["agreement"]["value"]
     return go.Figure(
         traces,
         layout(
             90 + 34 * len(rows),
             f"Agreement by {name_of(column)}",
-            narrow=[[decided(summary, one) for one in shown_filters]],
+            narrow=[[decided(summary, one) for one in filters]],
             showlegend=bool(other),
             shapes=[_rule(overall)] if overall is not None else [],
             xaxis={"title": "labels the model agrees with (line: all pairs)", "tickformat": ".0%", "zeroline": False},

@@ -65,17 +65,18 @@ def calibration_table(summary: Summary) -> dict[str, Any]:
     found = summary["calibration"]
     rows = [
         [
-            _narrowing(f"{percent(one['from'])} to {percent(one['to'])}", bin_ and _bin_filter("confidence", bin_)),
+            _narrowing(
+                f"{percent(one['from'])} to {percent(one['to'])}", None if fitted else _bin_filter("confidence", ends)
+            ),
             name,
             f"{one['pairs']:,}",
             percent(one["confidence"]),
             percent(one["accuracy"]),
         ]
-        for name, bins, ends in (
-            ("as scored", found["bins"], confidence_bins(found["bins"])),
-            ("with the temperature", found["bins_fitted"], [None] * len(found["bins_fitted"])),
+        for fitted, (name, bins) in enumerate(
+            (("as scored", found["bins"]), ("with the temperature", found["bins_fitted"]))
         )
-        for one, bin_ in zip(bins, ends, strict=True)
+        for one, ends in zip(bins, confidence_bins(bins), strict=True)
     ]
     headers = ["confidence", "curve", "pairs", "mean confidence", "labels that agree"]
     return table("Reliability", headers, rows, words=2)

@@ -146,7 +146,7 @@ function ask(what, more = {}) {
   const timer = setTimeout(() => lost("No answer came. What you wrote is still here: try again, or load the page again."), PATIENCE);
   const slow = setTimeout(async () => {
     say("Waiting for the answer …");
-    const { status } = await fetch("./config").catch(() => ({})); // no network: there is no answer either, said above
+    const { status } = await fetch("./gradio_api/login_check").catch(() => ({})); // no network: there is no answer either, said above
     if (status === 401 && waiting?.timers[0] === timer) lost("You are logged out. Log in again in another tab, then try again: what you wrote is still here.");
   }, 700);
   const query = what === "open" ? location.search : `?${desk.query}`;

@@ -315,7 +315,7 @@ def test_the_keys_mark_the_sentence_in_focus_wherever_the_mouse_rests(visit: Cal
 
 def test_who_is_logged_out_is_told(visit: Callable[..., Page], url: str):
     page = visit(url, "late one", "?overlap=9", killed=True)
-    for path in ("**/run/predict**", "**/config"):  # as when the app was started again
+    for path in ("**/run/predict**", "**/login_check"):  # as when the app was started again
         page.route(path, lambda route: route.fulfill(status=401, body='{"detail": "Not authenticated"}'))
     page.fill("[name=comment]", "typed")
     page.click(".do-a")
